@@ -1,0 +1,1 @@
+"""Building blocks: one file adds one block."""

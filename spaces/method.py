@@ -1,0 +1,34 @@
+"""Compression methods: what one does to a layer, and when.
+
+A chain such as `l1_filters-keep0.5+int8` runs in phases over the whole network: every layer finishes
+one phase before any begins the next. STRUCTURE removes channels through the network's dependency
+graph, FACTORISE replaces a layer by smaller ones, SPARSIFY masks weights, QUANTISE changes numbers.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from spaces.gene import Gene
+
+if TYPE_CHECKING:
+    from torch import nn
+
+STRUCTURE, FACTORISE, SPARSIFY, QUANTISE = range(4)
+
+
+@dataclass(frozen=True)
+class Compression(Gene):
+    """A compression gene: `APPLIES` names the kinds of layer it fits, `GAIN` where its gain is realised."""
+
+    KIND: ClassVar[str] = "compression"
+    PHASE: ClassVar[int]
+    APPLIES: ClassVar[tuple[str, ...]]
+    GAIN: ClassVar[str]
+
+    def removed(self, layer: "nn.Module") -> list[int]:
+        """STRUCTURE methods: the output channels of `layer` that go, ascending."""
+        raise NotImplementedError
+
+    def prepare(self, layer: "nn.Module") -> "nn.Module":
+        """Other methods: what stands in the layer's place while it is trained on."""
+        raise NotImplementedError
