@@ -2,8 +2,8 @@
 
     fire-squeeze0.25:64/1 [squeeze=int8 expand3x3=magnitude-keep0.5+int8] classifier:10/1 | soft_targets-t4
 
-A layer is block `:` width `/` stride, then chains of compressions by role (`*` is every role the
-chain fits). After `|` stand the training recipes. Equal networks have equal text, hash and id.
+A layer is block `:` width `/` stride, then chains of compressions by role (`*` is every
+role). After `|` stand the training recipes. Equal networks have equal text, hash and id.
 """
 
 import hashlib

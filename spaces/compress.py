@@ -1,0 +1,94 @@
+"""From a trained network to one that trains as it will be deployed: the phases of every layer's chain.
+
+Structure is removed first, through the dependency graph of the whole network (Fang et al., DepGraph,
+2023); batch norms are then recalibrated and folded, so that what follows works on the weights that
+are deployed: factorise, sparsify, quantise. Each phase ends in all layers before the next begins.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import fx, nn
+
+from spaces.build import Network
+from spaces.candidate import Candidate
+from spaces.gene import SpaceError
+from spaces.method import FACTORISE, QUANTISE, SPARSIFY, STRUCTURE, Compression
+from spaces.trace import finite, fold_norms, trace
+
+Site = tuple[str, Compression]
+
+
+def prepare(network: Network, candidate: Candidate, example: torch.Tensor,
+            warm: Callable[[nn.Module], None]) -> fx.GraphModule:
+    """The network with its candidate's compressions in place, ready to be trained on, then frozen.
+
+    example: one batch of inputs [N, C, H, W]. warm: runs training images through a network in
+    training mode, which sets batch-norm statistics and activation ranges. SpaceError names the layer
+    that cannot be compressed as asked. `network` is used up.
+    """
+    sites = list(_sites(candidate, STRUCTURE))
+    if sites:
+        remove_channels(network, sites, example)
+        warm(network)
+    graph = fold_norms(trace(network))
+    for phase in (FACTORISE, SPARSIFY, QUANTISE):
+        for path, method in _sites(candidate, phase):
+            _replace(graph, path, method)
+    if any(_sites(candidate, QUANTISE)):
+        warm(graph)
+    return graph
+
+
+def remove_channels(network: nn.Module, sites: list[Site], example: torch.Tensor) -> None:
+    """Removes what each site's method names, in every layer that depends on it, in place.
+
+    Ranking is independent ([18]): every choice is made on the weights as they are. Where the outputs of
+    two sites are coupled (by a residual), the first decides; SpaceError if the second asks for another share.
+    """
+    chosen = [(path, method, method.removed(network.get_submodule(path))) for path, method in sites]
+    decided: dict[str, Site] = {}
+    for path, method, channels in chosen:
+        if path in decided:
+            _check_agreement(decided[path], (path, method))
+            continue
+        decided.update(dict.fromkeys(_remove(network, path, channels, example), (path, method)))
+
+
+def _remove(network: nn.Module, path: str, channels: list[int], example: torch.Tensor) -> list[str]:
+    """Removes output channels of the layer at `path`; returns the paths of all layers that lost outputs."""
+    import torch_pruning
+
+    with warnings.catch_warnings(), torch.enable_grad():
+        warnings.simplefilter("ignore")
+        graph = torch_pruning.DependencyGraph().build_dependency(network.eval(), example[:1])
+        layer = network.get_submodule(path)
+        everything = graph.get_pruning_group(layer, torch_pruning.prune_conv_out_channels, [0])
+        if channels:
+            graph.get_pruning_group(layer, torch_pruning.prune_conv_out_channels, channels).prune()
+    names = {id(module): name for name, module in network.named_modules()}
+    return [names[id(dep.target.module)] for dep, _ in everything
+            if graph.is_out_channel_pruning_fn(dep.handler) and id(dep.target.module) in names]
+
+
+def _check_agreement(first: Site, second: Site) -> None:
+    if first[1] != second[1]:
+        raise SpaceError(f"{second[0]}: {second[1]} contradicts {first[1]} of {first[0]}, whose outputs are added"
+                         " to its own; ask for the same share or for one of the two")
+
+
+def _sites(candidate: Candidate, phase: int) -> Iterator[Site]:
+    for index, layer in enumerate(candidate.layers):
+        for role, chain in layer.compressions:
+            yield from ((f"layers.{index}.{role}", method) for method in chain if method.PHASE == phase)
+
+
+def _replace(graph: fx.GraphModule, path: str, method: Compression) -> None:
+    site = graph.get_submodule(path)
+    inner = [f"{path}.{name}" for name, _ in site.named_children()] if isinstance(site, nn.Sequential) else [path]
+    for target in inner:
+        layer = graph.get_submodule(target)
+        if not all(finite(parameter) for parameter in layer.parameters()):
+            raise SpaceError(f"{target}: the trained weights are not finite, so {method} cannot compress them")
+        graph.set_submodule(target, method.prepare(layer))

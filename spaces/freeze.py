@@ -1,0 +1,200 @@
+"""Freezing: a trained network as a graph of deployed ops, in one pass over the whole network.
+
+Every tensor gets a type. Layers that compute in integers ask for uint8 inputs; the quantise step in
+front of them moves up through what commutes with it exactly (max-pool, concatenation, flatten), and
+disappears into the requantisation of an integer layer where it reaches one. What is left is a
+quantise at the boundary from floats. Activations become the clamp at the end of each layer's op.
+"""
+
+import math
+
+import torch
+from torch import fx, nn
+
+from spaces.gene import SpaceError
+from spaces.prepared import Affine, Deployed, bias_of, geometry, is_sparse, op_for
+from spaces.trace import finite, fold_norms, trace
+
+CLAMPS = {nn.ReLU: (0.0, math.inf), nn.ReLU6: (0.0, 6.0)}
+COMMUTES = (nn.MaxPool2d, nn.Flatten)
+
+
+def freeze(network: nn.Module) -> fx.GraphModule:
+    """The deployed network: [N, C, H, W] float32 to logits, only deployed ops and parameter-free layers.
+
+    Its stored tensors are its buffers. SpaceError names a layer that cannot be deployed. The prepared
+    network is left as it was, in eval mode.
+    """
+    import spaces.ops
+
+    spaces.ops.register_all()
+    plan = trace(network.eval())
+    fold_norms(plan) if any(isinstance(m, nn.BatchNorm2d) for m in network.modules()) else None
+    _drop_identities(plan)
+    _fuse_clamps(plan)
+    _ask_for_integers(plan)
+    _hoist(plan)
+    _requantise(plan)
+    return _emit(plan)
+
+
+def _quantise(x, wanted: Affine):
+    """Marks, in the plan, where a float tensor becomes uint8 of type `wanted`."""
+
+
+def _module(plan: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+    return plan.get_submodule(node.target) if node.op == "call_module" else None
+
+
+def _is_layer(module: nn.Module | None) -> bool:
+    return hasattr(module, "deploy") or isinstance(module, nn.Conv2d | nn.Linear)
+
+
+def _skip(plan: fx.GraphModule, node: fx.Node) -> None:
+    node.replace_all_uses_with(node.args[0])
+    plan.graph.erase_node(node)
+
+
+def _drop_identities(plan: fx.GraphModule) -> None:
+    for node in list(plan.graph.nodes):
+        if isinstance(_module(plan, node), nn.Identity | nn.Dropout):
+            _skip(plan, node)
+
+
+def _fuse_clamps(plan: fx.GraphModule) -> None:
+    for node in list(plan.graph.nodes):
+        clamp = CLAMPS.get(type(_module(plan, node)))
+        if clamp and _is_layer(_module(plan, node.args[0])) and len(node.args[0].users) == 1:
+            node.args[0].meta["clamp"] = clamp
+            _skip(plan, node)
+
+
+def _ask_for_integers(plan: fx.GraphModule) -> None:
+    for node in list(plan.graph.nodes):
+        module = _module(plan, node)
+        if hasattr(module, "wanted"):
+            with _named(node.target):
+                node.replace_input_with(node.args[0], _quantised(plan, node.args[0], module.wanted()))
+
+
+def _quantised(plan: fx.GraphModule, source: fx.Node, wanted: Affine) -> fx.Node:
+    """The node that gives `source` as `wanted`, one for all who want the same."""
+    for user in source.users:
+        if user.target is _quantise and user.args[1] == wanted:
+            return user
+    with plan.graph.inserting_after(source):
+        return plan.graph.call_function(_quantise, (source, wanted))
+
+
+def _hoist(plan: fx.GraphModule) -> None:
+    """Moves each quantise step in front of what commutes with it, until none can move."""
+    waiting = [node for node in plan.graph.nodes if node.target is _quantise]
+    while waiting:
+        node = waiting.pop()
+        source, wanted = node.args
+        if not _commutes(plan, source) or len(source.users) > 1:
+            continue
+        _skip(plan, node)
+        for tensor in list(source.all_input_nodes):
+            moved = _quantised(plan, tensor, wanted)
+            source.replace_input_with(tensor, moved)
+            waiting.append(moved)
+
+
+def _commutes(plan: fx.GraphModule, node: fx.Node) -> bool:
+    return node.target is torch.cat or isinstance(_module(plan, node), COMMUTES)
+
+
+def _requantise(plan: fx.GraphModule) -> None:
+    """A quantise step that alone reads an integer layer becomes that layer's own last step."""
+    for node in list(plan.graph.nodes):
+        if node.target is _quantise and hasattr(_module(plan, node.args[0]), "wanted"):
+            if len(node.args[0].users) == 1:
+                node.args[0].meta["given"] = node.args[1]
+                _skip(plan, node)
+
+
+def _emit(plan: fx.GraphModule) -> fx.GraphModule:
+    root, graph = nn.Module(), fx.Graph()
+    emitted: dict[fx.Node, fx.Node] = {}
+    for node in plan.graph.nodes:
+        emitted[node] = _emit_node(plan, node, root, graph, emitted)
+    graph.lint()
+    return fx.GraphModule(root, graph).eval()
+
+
+def _emit_node(plan, node: fx.Node, root: nn.Module, graph: fx.Graph, emitted: dict[fx.Node, fx.Node]) -> fx.Node:
+    module = _module(plan, node)
+    if node.target is _quantise:
+        inverse = float(torch.tensor(1 / node.args[1].scale, dtype=torch.float32))
+        return graph.call_function(torch.ops.netwright.quantize.default,
+                                   (emitted[node.args[0]], inverse, node.args[1].zero_point))
+    if _is_layer(module):
+        return _emit_layer(node, module, root, graph, emitted[node.args[0]])
+    if module is not None:
+        if any(True for _ in module.parameters()):
+            raise SpaceError(f"{node.target}: a {type(module).__name__} has no deployed form")
+        _put(root, node.target, module)
+    return graph.node_copy(node, lambda argument: emitted[argument])
+
+
+def _emit_layer(node: fx.Node, module: nn.Module, root: nn.Module, graph: fx.Graph, x: fx.Node) -> fx.Node:
+    clamp = node.meta.get("clamp", (-math.inf, math.inf))
+    with _named(node.target):
+        deployed = (module.deploy(node.meta.get("given"), *clamp) if hasattr(module, "deploy")
+                    else _deploy_dense(module, *clamp))
+        values: dict[str, object] = {"x": x, **deployed.arguments}
+        for name, tensor in deployed.tensors.items():
+            values[name] = _stored(root, graph, f"{node.target}.{name}", tensor, name == "weight" and is_sparse(module))
+    op = getattr(torch.ops.netwright, deployed.op).default
+    return graph.call_function(op, tuple(values[argument.name] for argument in op._schema.arguments))
+
+
+def _deploy_dense(layer: nn.Module, low: float, high: float) -> Deployed:
+    tensors = {"weight": layer.weight.detach(), "bias": bias_of(layer)}
+    return Deployed(op_for(layer), tensors, {**geometry(layer), "low": low, "high": high})
+
+
+def _stored(root: nn.Module, graph: fx.Graph, path: str, tensor: torch.Tensor, sparse: bool) -> fx.Node:
+    """The node of a stored tensor; weights that are smaller as bitmap and kept values are stored so."""
+    if not finite(tensor):
+        raise SpaceError(f"{path.rpartition('.')[2]} is not finite")
+    kept = tensor[tensor != 0]
+    if not sparse or -(-tensor.numel() // 8) + kept.nbytes >= tensor.nbytes:
+        return _buffer(root, graph, path, tensor)
+    bits = (tensor != 0).flatten()
+    padded = nn.functional.pad(bits.to(torch.uint8), (0, -len(bits) % 8)).view(-1, 8)
+    bitmap = (padded << torch.arange(8, dtype=torch.uint8)).sum(1).to(torch.uint8)
+    parts = (_buffer(root, graph, f"{path}_bitmap", bitmap), _buffer(root, graph, f"{path}_values", kept))
+    return graph.call_function(torch.ops.netwright.unpack_bitmap.default, (*parts, list(tensor.shape)))
+
+
+def _buffer(root: nn.Module, graph: fx.Graph, path: str, tensor: torch.Tensor) -> fx.Node:
+    owner, _, name = path.rpartition(".")
+    _put(root, owner, None)
+    root.get_submodule(owner).register_buffer(name, tensor.clone().contiguous())
+    return graph.get_attr(path)
+
+
+def _put(root: nn.Module, path: str, module: nn.Module | None) -> None:
+    """Makes `path` exist below root, ending in `module` if one is given."""
+    for name in path.split("."):
+        if name not in root._modules:
+            root.add_module(name, nn.Module())
+        parent, root = root, root._modules[name]
+    if module is not None:
+        parent._modules[name] = module
+
+
+class _named:
+    """Puts the layer's path in front of what is wrong with it."""
+
+    def __init__(self, path: str):
+        self.path = path
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if isinstance(error, ValueError):
+            raise SpaceError(f"{self.path}: {error}") from None

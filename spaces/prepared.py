@@ -1,0 +1,79 @@
+"""Layers on their way to deployment: what freezing asks of a layer, whatever compressed it.
+
+A layer in training is a plain Conv2d or Linear, possibly with its weight parametrised (masked), or a
+`Prepared` module of a compression file. Freezing asks it for a `Deployed`: the op it becomes, the
+tensors that are stored and the op's other arguments.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Affine:
+    """How a uint8 tensor stands for real numbers: (steps - zero_point) * scale. `scale` is a float32 value."""
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A layer as a deployed op: its name, stored tensors by argument, other arguments by name."""
+
+    op: str
+    tensors: dict[str, torch.Tensor]
+    arguments: dict[str, object]
+
+
+class Prepared(Protocol):
+    """A layer that trains as it will compute. `wanted` is the type its inputs must have, if not float."""
+
+    def wanted(self) -> Affine: ...
+
+    def deploy(self, given: Affine | None, low: float, high: float) -> Deployed:
+        """The deployed op. `given`: the uint8 type that its outputs must have, None for float;
+        [low, high]: the activation that follows, as a clamp."""
+        ...
+
+
+class Mask(nn.Module):
+    """A parametrisation that keeps the weights under a fixed mask at zero, whatever the optimiser does."""
+
+    def __init__(self, mask: torch.Tensor):
+        super().__init__()
+        self.register_buffer("mask", mask)
+
+    def forward(self, weight):
+        return weight * self.mask
+
+
+def is_sparse(layer: nn.Module) -> bool:
+    """Whether the layer's weights are masked, so that freezing stores them as bitmap and kept values."""
+    return any(isinstance(module, Mask) for module in layer.modules())
+
+
+def geometry(layer: nn.Module) -> dict[str, object]:
+    """The arguments of a convolution's op beside its tensors; none for a dense layer.
+
+    ValueError names what a deployed convolution cannot do.
+    """
+    if isinstance(layer, nn.Linear):
+        return {}
+    if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+        raise ValueError(f"padding {layer.padding_mode} {layer.padding}: deployed convolutions pad with zeros, by number")
+    return {"stride": list(layer.stride), "padding": list(layer.padding),
+            "dilation": list(layer.dilation), "groups": layer.groups}
+
+
+def op_for(layer: nn.Module, prefix: str = "") -> str:
+    """The deployed op of a plain layer: `conv2d` or `linear`, behind a prefix such as `int8_`."""
+    return prefix + ("linear" if isinstance(layer, nn.Linear) else "conv2d")
+
+
+def bias_of(layer: nn.Module) -> torch.Tensor:
+    """The bias, zeros where the layer has none; float32 [outputs]."""
+    return torch.zeros(layer.weight.shape[0]) if layer.bias is None else layer.bias.detach()
