@@ -113,10 +113,7 @@ def check_chain(block: Block, role: str, chain: Chain) -> None:
     for method in chain:
         if not fits(method, block, role):
             raise SpaceError(f"{method} does not fit {block.name} {role} ({roles[role].kind}); {why_not(method)}")
-    for first, second in zip(chain, chain[1:]):
-        if first.PHASE >= second.PHASE:
-            raise SpaceError(f"{chain_text(chain)}: {second.name} cannot follow {first.name}; the order is"
-                             " remove structure, factorise, sparsify, quantise, one of each")
+    _check_order(chain)
 
 
 def fits(method: Compression, block: Block, role: str) -> bool:
@@ -133,12 +130,21 @@ def why_not(method: Compression) -> str:
 
 def parse_chain(text: str) -> Chain:
     """`l1_filters-keep0.5+int8` as methods; `none` is the empty chain."""
-    return () if text == "none" else tuple(parse("compression", token) for token in text.split("+"))
+    chain = () if text == "none" else tuple(parse("compression", token) for token in text.split("+"))
+    _check_order(chain)
+    return chain
 
 
 def chain_text(chain: Chain) -> str:
     """The inverse of `parse_chain`."""
     return "+".join(map(str, chain)) or "none"
+
+
+def _check_order(chain: Chain) -> None:
+    for first, second in zip(chain, chain[1:]):
+        if first.PHASE >= second.PHASE:
+            raise SpaceError(f"{chain_text(chain)}: {second.name} cannot follow {first.name}; the order is"
+                             " remove structure, factorise, sparsify, quantise, one of each")
 
 
 def _parse_layers(body: str) -> tuple[Layer, ...]:

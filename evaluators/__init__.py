@@ -1,0 +1,1 @@
+"""What a candidate is worth: accuracy, stored bytes, counts and measured latency."""
