@@ -1,7 +1,8 @@
 """Convolution in 8-bit integers (Vanhoucke et al., 2011 [46]; Jacob et al., 2018, section 2).
 
 x uint8 [N, C, H, W] is padded with its zero point; weight int8 [O, C/groups, kh, kw]; bias int32 [O]
-already holds -zero_point * sum(weight). The epilogue is `spaces.requantise.epilogue`.
+already holds -zero_point * sum(weight). The epilogue is `spaces.requantise.epilogue`. The reference
+sums in float64, in which sums of 32 bits are exact, since torch dilates no integer convolution.
 """
 
 import torch
@@ -13,10 +14,10 @@ def reference(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, scale: 
               stride: list[int], padding: list[int], dilation: list[int], groups: int,
               zero_point: int, out_zero_point: int, low: float, high: float) -> torch.Tensor:
     sides = [padding[1], padding[1], padding[0], padding[0]]
-    padded = torch.nn.functional.pad(x.to(torch.int32), sides, value=zero_point)
-    sums = torch.nn.functional.conv2d(padded, weight.to(torch.int32), None, stride, 0, dilation, groups)
+    padded = torch.nn.functional.pad(x.to(torch.float64), sides, value=zero_point)
+    sums = torch.nn.functional.conv2d(padded, weight.to(torch.float64), None, stride, 0, dilation, groups)
     per_channel = [tensor.view(-1, 1, 1) for tensor in (bias, scale, shift)]
-    return epilogue(sums, *per_channel, out_zero_point, low, high)
+    return epilogue(sums.to(torch.int32), *per_channel, out_zero_point, low, high)
 
 
 int8_conv2d = torch.library.custom_op("netwright::int8_conv2d", mutates_args=())(reference)
