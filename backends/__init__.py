@@ -1,0 +1,1 @@
+"""What a target is, and how a deployed network becomes measured time on it."""

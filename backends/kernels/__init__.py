@@ -1,0 +1,1 @@
+"""Kernels: one folder an op, one file an algorithm; `backends.lowering` walks them."""

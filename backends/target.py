@@ -1,0 +1,109 @@
+"""Targets: a device as a TOML file, found by name in `backends/targets` or by path.
+
+A file gives the TVM target, threads, batch, how the device is reached, and the measuring policy. What
+"native" leaves open is detected on this machine.
+"""
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "targets"
+LANES = (("avx512f", 16), ("avx2", 8), ("neon", 4), ("sse2", 4))
+FIELDS = {"doc": str, "kind": str, "mcpu": str, "threads": int, "batch": int, "connection": str, "measure": dict}
+
+
+class TargetError(ValueError):
+    """A target that is unknown or written wrong: the message names the file, the key and what would be right."""
+
+
+@dataclass(frozen=True)
+class MeasurePolicy:
+    """When a measurement is good enough. Times in milliseconds or seconds as named; `relative_interval` is the
+    width of the median's 95% interval over the median."""
+
+    warmup_ms: float
+    sample_ms: float
+    min_samples: int
+    max_samples: int
+    max_seconds: float
+    relative_interval: float
+
+
+@dataclass(frozen=True)
+class Target:
+    """A device: what TVM compiles for, vectors of float32 `lanes`, threads, batch, policy."""
+
+    name: str
+    doc: str
+    kind: str
+    mcpu: str
+    threads: int
+    batch: int
+    connection: str
+    measure: MeasurePolicy
+    lanes: int
+    features: frozenset[str]
+
+    def tvm(self):
+        """The `tvm.target.Target`."""
+        import tvm
+
+        return tvm.target.Target({"kind": self.kind, "mcpu": self.mcpu, "num-cores": self.threads})
+
+
+def names() -> list[str]:
+    """The targets that come with the project."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def describe(name: str) -> str:
+    """The target's own line, for listings; reads the file and detects nothing."""
+    return _read(FOLDER / f"{name}.toml")["doc"]
+
+
+@cache
+def load(name: str) -> Target:
+    """The target of that name, or of a .toml file. TargetError names the known ones, or the bad key."""
+    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    if not path.is_file():
+        raise TargetError(f"unknown target {name!r}; known: {', '.join(names())}, or the path of a .toml file")
+    table = _read(path)
+    mcpu, features = _processor(table["mcpu"])
+    lanes = next((lanes for feature, lanes in LANES if feature in features), 4)
+    policy = _policy(path, table.pop("measure"))
+    return Target(path.stem, **{**table, "mcpu": mcpu}, measure=policy, lanes=lanes, features=features)
+
+
+def _read(path: Path) -> dict:
+    try:
+        table = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise TargetError(f"{path}: {error}") from None
+    for key, kind in FIELDS.items():
+        if type(table.get(key)) is not kind:
+            raise TargetError(f"{path}: {key} is {table.get(key)!r}; it must be {kind.__name__}")
+    for key in table.keys() - FIELDS.keys():
+        raise TargetError(f"{path}: unknown key {key!r}; known: {', '.join(FIELDS)}")
+    if table["connection"] != "local" or table["kind"] != "llvm":
+        raise TargetError(f"{path}: only connection \"local\" and kind \"llvm\" can be reached so far")
+    return table
+
+
+def _policy(path: Path, table: dict) -> MeasurePolicy:
+    known = MeasurePolicy.__dataclass_fields__
+    if table.keys() != known.keys():
+        raise TargetError(f"{path}: [measure] has {', '.join(table)}; it must have {', '.join(known)}")
+    return MeasurePolicy(**table)
+
+
+def _processor(mcpu: str) -> tuple[str, frozenset[str]]:
+    """The processor's name for LLVM and its instruction-set features; "native" is this machine's."""
+    from tvm.target import codegen
+
+    name = codegen.llvm_get_system_cpu() if mcpu == "native" else mcpu
+    import tvm
+
+    features = codegen.llvm_get_cpu_features(tvm.target.Target({"kind": "llvm", "mcpu": name}))
+    return name, frozenset(features)

@@ -1,0 +1,232 @@
+"""Every kernel file: against torch or plain integer arithmetic, on random shapes, values and geometry."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import spaces.ops
+from backends.lowering import algorithms, name_of, ops
+from backends.target import load
+from backends.workload import Tensor, Workload
+
+spaces.ops.register_all()
+TARGET = load("local")
+F = torch.nn.functional
+
+
+def tensor_of(value: torch.Tensor) -> Tensor:
+    """Shape and type as the backend writes them."""
+    return Tensor(tuple(value.shape), str(value.dtype).removeprefix("torch."))
+
+
+def run(algorithm, workload: Workload, option: dict, inputs: list[torch.Tensor]) -> np.ndarray:
+    """Compiles one kernel with its packing and runs it on the inputs."""
+    import tvm
+
+    lowering = algorithm.lower(workload, TARGET, option)
+    functions = {"main": lowering.kernel, **{f"pack_{n}": p.function for n, p in lowering.packed.items()}}
+    functions = {name: f.with_attr("global_symbol", name) for name, f in functions.items()}
+    module = tvm.compile(tvm.IRModule(functions), TARGET.tvm())
+    arguments = []
+    for (name, _), value in zip(workload.tensors, inputs):
+        argument = tvm.runtime.tensor(np.ascontiguousarray(value.numpy()))
+        if name in lowering.packed:
+            packed = lowering.packed[name].tensor
+            room = tvm.runtime.tensor(np.full(packed.shape, 77, packed.dtype))
+            module[f"pack_{name}"](argument, room)
+            argument = room
+        arguments.append(argument)
+    out = tvm.runtime.tensor(np.full(workload.out.shape, 77, workload.out.dtype))
+    module["main"](*arguments, out)
+    return out.numpy()
+
+
+def check(op: str, algorithm: str, names: list[str], inputs: list[torch.Tensor], arguments: dict, expected) -> None:
+    """Runs every option of an algorithm on a workload and compares with the expected result."""
+    workload = Workload(op, tuple(zip(names, map(tensor_of, inputs))), tuple(arguments.items()), tensor_of(expected))
+    module, = (a for a in algorithms(op) if name_of(a) == algorithm)
+    if not module.serves(workload, TARGET):
+        return
+    for option in module.options(workload, TARGET):
+        out = run(module, workload, option, inputs)
+        if expected.dtype.is_floating_point and "int8" not in op:
+            np.testing.assert_allclose(out, expected.numpy(), rtol=1e-4, atol=1e-4 * float(expected.abs().max() + 1e-6))
+        else:
+            np.testing.assert_array_equal(out, expected.numpy())
+
+
+@st.composite
+def convolutions(draw):
+    """Geometry of a convolution that exists: channels 1..40, sides 1..20, groups, strides, dilation."""
+    style = draw(st.sampled_from(["pointwise", "plain", "plain", "grouped", "depthwise"]))
+    inputs, outputs = draw(st.integers(1, 40)), draw(st.integers(1, 40))
+    groups, kernel = 1, [1, 1] if style == "pointwise" else [draw(st.integers(1, 5)), draw(st.integers(1, 5))]
+    if style == "grouped":
+        groups = draw(st.integers(2, 3))
+        inputs, outputs = groups * min(inputs, 7), groups * min(outputs, 7)
+    if style == "depthwise":
+        groups = outputs = inputs
+    dilation = [draw(st.integers(1, 2)) for _ in "yx"] if style == "plain" else [1, 1]
+    stride = [draw(st.integers(1, 2)) for _ in "yx"] if draw(st.booleans()) else [1, 1]
+    padding = [draw(st.integers(0, k // 2 + 1)) for k in kernel]
+    least = [max(1, dilation[i] * (kernel[i] - 1) + 1 - 2 * padding[i]) for i in (0, 1)]
+    size = [draw(st.integers(least[i], least[i] + 17)) for i in (0, 1)]
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return draw(st.integers(1, 2)), inputs, outputs, kernel, size, geometry, draw(st.integers(0, 2**31))
+
+
+@pytest.mark.parametrize("algorithm", [name_of(a) for a in algorithms("conv2d")])
+@given(case=convolutions(), low=st.sampled_from([-math.inf, 0.0]), high=st.sampled_from([math.inf, 6.0]))
+@settings(max_examples=40, deadline=None)
+def test_float_convolution_matches_torch(algorithm, case, low, high):
+    batch, inputs, outputs, kernel, size, geometry, seed = case
+    torch.manual_seed(seed)
+    x, bias = torch.randn(batch, inputs, *size), torch.randn(outputs)
+    weight = torch.randn(outputs, inputs // geometry["groups"], *kernel)
+    expected = F.conv2d(x.double(), weight.double(), bias.double(), **geometry).clamp(low, high).float()
+    check("conv2d", algorithm, ["x", "weight", "bias"], [x, weight, bias], {**geometry, "low": low, "high": high}, expected)
+
+
+def integer_parameters(outputs: int, to_float: bool) -> tuple[list[torch.Tensor], dict]:
+    """Random bias, scales and the rest of an integer epilogue."""
+    bias = torch.randint(-20_000, 20_000, (outputs,), dtype=torch.int32)
+    if to_float:
+        return ([bias, torch.rand(outputs) / 1000, torch.zeros(outputs, dtype=torch.int32)],
+                {"out_zero_point": 0, "low": 0.0, "high": math.inf})
+    scale = torch.randint(2**30, 2**31 - 1, (outputs,), dtype=torch.int32)
+    shift = torch.randint(36, 46, (outputs,), dtype=torch.int32)
+    return [bias, scale, shift], {"out_zero_point": 11, "low": 3.0, "high": 251.0}
+
+
+def integer_result(sums: torch.Tensor, parameters: list[torch.Tensor], rest: dict, to_float: bool) -> torch.Tensor:
+    """The epilogue in NumPy, on int64 sums [N, O, ...]."""
+    bias, scale, shift = (p.numpy().reshape(-1, *[1] * (sums.dim() - 2)) for p in parameters)
+    total = sums.numpy() + bias
+    if to_float:
+        return torch.from_numpy(np.clip(total.astype("float32") * scale, rest["low"], rest["high"]).astype("float32"))
+    wide = total.astype("int64") * scale.astype("int64") + (np.int64(1) << (shift.astype("int64") - 1))
+    steps = (wide >> shift.astype("int64")) + rest["out_zero_point"]
+    return torch.from_numpy(np.clip(steps, rest["low"], rest["high"]).astype("uint8"))
+
+
+@pytest.mark.parametrize("algorithm", [name_of(a) for a in algorithms("int8_conv2d")])
+@given(case=convolutions(), zero_point=st.integers(0, 255), to_float=st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_int8_convolution_is_exact(algorithm, case, zero_point, to_float):
+    batch, inputs, outputs, kernel, size, geometry, seed = case
+    torch.manual_seed(seed)
+    x = torch.randint(0, 256, (batch, inputs, *size), dtype=torch.uint8)
+    weight = torch.randint(-127, 128, (outputs, inputs // geometry["groups"], *kernel), dtype=torch.int8)
+    parameters, rest = integer_parameters(outputs, to_float)
+    (py, px), plain = geometry["padding"], {**geometry, "padding": 0}
+    sums = F.conv2d(F.pad(x.double(), [px, px, py, py], value=zero_point), weight.double(), **plain).long()
+    check("int8_conv2d", algorithm, ["x", "weight", "bias", "scale", "shift"], [x, weight, *parameters],
+          {**geometry, "zero_point": zero_point, **rest}, integer_result(sums, parameters, rest, to_float))
+
+
+@pytest.mark.parametrize("algorithm", [name_of(a) for a in algorithms("int8_linear")])
+@given(batch=st.integers(1, 3), inputs=st.integers(1, 200), outputs=st.integers(1, 70), to_float=st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_int8_dense_is_exact(algorithm, batch, inputs, outputs, to_float):
+    torch.manual_seed(inputs)
+    x = torch.randint(0, 256, (batch, inputs), dtype=torch.uint8)
+    weight = torch.randint(-127, 128, (outputs, inputs), dtype=torch.int8)
+    parameters, rest = integer_parameters(outputs, to_float)
+    check("int8_linear", algorithm, ["x", "weight", "bias", "scale", "shift"], [x, weight, *parameters], rest,
+          integer_result(x.long() @ weight.long().t(), parameters, rest, to_float))
+
+
+@pytest.mark.parametrize("algorithm", [name_of(a) for a in algorithms("int8_linear")])
+def test_int8_dense_sums_extremes_without_saturation(algorithm):
+    """[46]: 255 x +-127, K = 4,096: where pmaddubsw would saturate its 16 bits."""
+    x = torch.full((1, 4096), 255, dtype=torch.uint8)
+    weight = torch.tensor([[127], [-127]], dtype=torch.int8).expand(2, 4096).contiguous()
+    parameters = [torch.zeros(2, dtype=torch.int32), torch.ones(2), torch.zeros(2, dtype=torch.int32)]
+    rest = {"out_zero_point": 0, "low": -math.inf, "high": math.inf}
+    check("int8_linear", algorithm, ["x", "weight", "bias", "scale", "shift"], [x, weight, *parameters], rest,
+          torch.tensor([[255 * 127 * 4096.0, -255 * 127 * 4096.0]]))
+
+
+@pytest.mark.parametrize("algorithm", [name_of(a) for a in algorithms("linear")])
+@given(batch=st.integers(1, 3), inputs=st.integers(1, 200), outputs=st.integers(1, 70))
+@settings(max_examples=25, deadline=None)
+def test_dense_matches_torch(algorithm, batch, inputs, outputs):
+    torch.manual_seed(inputs)
+    x, weight, bias = torch.randn(batch, inputs), torch.randn(outputs, inputs), torch.randn(outputs)
+    check("linear", algorithm, ["x", "weight", "bias"], [x, weight, bias], {"low": -math.inf, "high": math.inf},
+          F.linear(x.double(), weight.double(), bias.double()).float())
+
+
+IMAGES = st.tuples(st.integers(1, 2), st.integers(1, 20), st.integers(1, 20), st.integers(1, 20))
+
+
+@given(shape=IMAGES, integer=st.booleans(), kernel=st.integers(1, 3), stride=st.integers(1, 3), ceil=st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_max_pool_matches_torch(shape, integer, kernel, stride, ceil):
+    x = torch.randint(0, 256, shape).to(torch.uint8) if integer else torch.randn(shape) - 3
+    padding = kernel // 2
+    expected = F.max_pool2d(x.double(), kernel, stride, padding, ceil_mode=ceil).to(x.dtype)
+    check("max_pool2d", "windows", ["x"], [x], {"kernel_size": [kernel] * 2, "stride": [stride] * 2,
+                                                "padding": [padding] * 2, "ceil_mode": ceil}, expected)
+
+
+@given(shape=IMAGES, kernel=st.integers(1, 3))
+@settings(max_examples=20, deadline=None)
+def test_average_pool_in_ceil_mode_averages_what_a_window_covers(shape, kernel):
+    x = torch.randn(shape)
+    expected = F.avg_pool2d(x, kernel, ceil_mode=True)
+    check("avg_pool2d", "windows", ["x"], [x], {"kernel_size": [kernel] * 2, "ceil_mode": True}, expected)
+
+
+@given(shape=IMAGES, scale=st.floats(0.01, 300), zero_point=st.integers(0, 255))
+@settings(max_examples=20, deadline=None)
+def test_quantising_matches_numpy_bit_for_bit(shape, scale, zero_point):
+    inverse = float(np.float32(scale))
+    x = torch.randn(shape)
+    x.view(-1)[: 3] = torch.tensor([1e30, -1e30, 0.5 / inverse])[: x.numel()]
+    steps = np.rint(x.numpy() * np.float32(inverse)).astype("float64") + zero_point
+    check("quantize", "elementwise", ["x"], [x], {"inverse_scale": inverse, "zero_point": zero_point},
+          torch.from_numpy(np.clip(steps, 0, 255).astype("uint8")))
+
+
+@given(shape=IMAGES, other=st.integers(1, 9))
+@settings(max_examples=12, deadline=None)
+def test_the_small_ops_match_torch(shape, other):
+    x, y = torch.randn(shape), torch.randn(shape)
+    gate = torch.rand(*shape[:2], 1, 1)
+    more = torch.randint(0, 255, (shape[0], other, *shape[2:]), dtype=torch.uint8)
+    whole = torch.randint(0, 255, shape, dtype=torch.uint8)
+    check("add", "elementwise", ["x", "y"], [x, y], {}, x + y)
+    check("sigmoid", "elementwise", ["x"], [x], {}, torch.sigmoid(x))
+    check("mul", "channel_gate", ["x", "y"], [x, gate], {}, x * gate)
+    check("adaptive_avg_pool2d", "mean", ["x"], [x], {"output_size": [1, 1]}, x.mean((2, 3), keepdim=True))
+    check("cat", "copy", ["t0", "t1"], [whole, more], {"dim": 1}, torch.cat([whole, more], 1))
+    check("cat", "copy", ["t0", "t1", "t2"], [x, y, x], {"dim": 1}, torch.cat([x, y, x], 1))
+
+
+@given(size=st.integers(1, 300), kept=st.floats(0.01, 1), integer=st.booleans())
+@settings(max_examples=15, deadline=None)
+def test_a_bitmap_is_unpacked_exactly(size, kept, integer):
+    torch.manual_seed(size)
+    weight = torch.randint(1, 100, (size,)).to(torch.int8) if integer else torch.randn(size)
+    weight *= torch.rand(size) < kept
+    weight[-1] = 3
+    bits = torch.from_numpy(np.packbits((weight != 0).numpy(), bitorder="little"))
+    check("unpack_bitmap", "sequential", ["bitmap", "values"], [bits, weight[weight != 0]], {"shape": [size]}, weight)
+
+
+def test_every_kernel_folder_has_a_test_here():
+    """A new op's kernels need a line above: this file must name every folder."""
+    text = open(__file__).read()
+    assert all(f'"{op}"' in text for op in ops())
+
+
+@pytest.mark.parametrize("op", ops())
+def test_every_kernel_file_says_what_it_is_and_answers_the_interface(op):
+    for module in algorithms(op):
+        assert module.__doc__ and callable(module.serves) and callable(module.options) and callable(module.lower)
+        assert isinstance(module.PRIORITY, int)
