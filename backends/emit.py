@@ -12,8 +12,7 @@ def function(tensors: list[Tensor], body: Callable[..., None]):
     from tvm.tirx.script.builder import ir as T
 
     with IRBuilder() as builder:
-        with T.prim_func(s_tir=False):
-            T.func_name("main")
+        with T.prim_func(is_private=True, s_tir=False):
             T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True})
             declared = [T.arg(f"t{i}", T.buffer(tensor.shape, tensor.dtype)) for i, tensor in enumerate(tensors)]
             body(*(T.decl_buffer((tensor.size,), tensor.dtype, data=buffer.data)
