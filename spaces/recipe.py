@@ -11,6 +11,7 @@ class Recipe(Gene):
     """A recipe gene; the training loop calls `loss` for every batch."""
 
     KIND: ClassVar[str] = "recipes"
+    GAIN: ClassVar[str]
     needs_teacher: ClassVar[bool] = False
 
     def loss(self, logits, labels, teacher_logits):

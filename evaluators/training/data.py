@@ -1,0 +1,109 @@
+"""Data sets: train, validation and test splits, normalised by the training split's statistics.
+
+Validation is carved out of training and is what a search sees; the test split is for final figures.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from evaluators.training import sources
+from evaluators.training.raw import DataError, split_by_class
+
+AUGMENTATIONS = ("crop", "flip")
+
+
+@dataclass(frozen=True)
+class Split:
+    """images: uint8 [N, C, H, W]; labels: int64 [N]."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Three splits; `mean` and `std` float32 [C] of the training images' pixels in [0, 255]."""
+
+    train: Split
+    validation: Split
+    test: Split
+    classes: tuple[str, ...]
+    mean: torch.Tensor
+    std: torch.Tensor
+    augment: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return tuple(self.train.images.shape[1:])
+
+    def normalised(self, images: torch.Tensor) -> torch.Tensor:
+        """float32 [N, C, H, W] of zero mean and unit deviation a channel over the training split."""
+        return (images.float() - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1)
+
+
+def open_data(settings, seed: int) -> Dataset:
+    """The data set of a study's [data] table: `source`, `path`, `validation` (share), `augment`.
+
+    DataError names an unknown source or augmentation, or what is wrong with the files.
+    """
+    raw = _source(settings.source).read(settings.path)
+    for name in settings.augment:
+        if name not in AUGMENTATIONS:
+            raise DataError(f"data.augment has {name!r}; it can have {', '.join(AUGMENTATIONS)}")
+    held = split_by_class(raw.train_labels, settings.validation, seed)
+    train = _split(raw.train_images[~held], raw.train_labels[~held])
+    pixels = train.images.float()
+    return Dataset(train, _split(raw.train_images[held], raw.train_labels[held]),
+                   _split(raw.test_images, raw.test_labels), raw.classes,
+                   pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clamp(min=1e-3), tuple(settings.augment))
+
+
+def batches(dataset: Dataset, batch: int, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """One epoch of (normalised, augmented images; labels) in random order; the last, smaller batch is left out
+    unless it is the only one."""
+    order = torch.randperm(len(dataset.train), generator=generator)
+    count = max(1, len(order) // batch)
+    for chosen in order[: count * batch].split(batch):
+        images = dataset.normalised(dataset.train.images[chosen])
+        yield augmented(images, dataset.augment, generator), dataset.train.labels[chosen]
+
+
+def augmented(images: torch.Tensor, how: tuple[str, ...], generator: torch.Generator) -> torch.Tensor:
+    """Randomly shifted by up to an eighth of the side ("crop"), mirrored half of the time ("flip")."""
+    if "crop" in how:
+        images = _shifted(images, generator)
+    if "flip" in how:
+        mirrored = torch.rand(len(images), generator=generator) < 0.5
+        images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
+    return images
+
+
+def _shifted(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Each image cropped at a place of its own out of its zero-padded copy."""
+    count, _, height, width = images.shape
+    pad = max(1, min(height, width) // 8)
+    padded = torch.nn.functional.pad(images, [pad] * 4)
+    down, right = torch.randint(0, 2 * pad + 1, (2, count), generator=generator)
+    rows = (down[:, None] + torch.arange(height))[:, None, :, None]
+    columns = (right[:, None] + torch.arange(width))[:, None, None, :]
+    each = torch.arange(count)[:, None, None, None]
+    return padded[each, torch.arange(images.shape[1])[None, :, None, None], rows, columns]
+
+
+def _split(images, labels) -> Split:
+    return Split(torch.from_numpy(images), torch.from_numpy(labels).long())
+
+
+def _source(name: str):
+    known = sorted(module.name for module in pkgutil.iter_modules(sources.__path__))
+    if name not in known:
+        raise DataError(f"data.source is {name!r}; known: {', '.join(known)}")
+    return importlib.import_module(f"evaluators.training.sources.{name}")

@@ -1,0 +1,111 @@
+"""Image folders, plain or in a zip archive: `train/<class>/<image>` and `test/<class>/<image>`.
+
+Without train and test folders, `<class>/<image>` is split, a fifth of each class for testing. Decoded
+once; the arrays are kept in the user's cache folder, by path, size and time of the source.
+"""
+
+import hashlib
+import io
+import os
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from evaluators.training.raw import DataError, Raw, locate, split_by_class
+
+IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
+
+
+def read(path: str) -> Raw:
+    """DataError names a missing or broken archive, a corrupt image, one of another size, an empty class."""
+    source = locate(path)
+    cache = _cache_file(source)
+    if not cache.is_file():
+        _write(cache, _decode(source))
+    arrays = np.load(cache)
+    return Raw(*(arrays[key] for key in ("x_train", "y_train", "x_test", "y_test")), tuple(map(str, arrays["classes"])))
+
+
+def _decode(source: Path) -> Raw:
+    names, load = _zip(source) if source.is_file() else _directory(source)
+    listed = sorted(n for n in names if PurePosixPath(n).suffix.lower() in IMAGES and "__MACOSX" not in n)
+    if not listed:
+        raise DataError(f"{source} holds no images; it needs train/<class>/*.jpg and test/<class>/*.jpg")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        images = _stack(source, listed, list(pool.map(lambda name: _image(source, name, load(name)), listed)))
+    parts = [PurePosixPath(name).parts for name in listed]
+    classes = tuple(sorted({part[-2] for part in parts}))
+    labels = np.array([classes.index(part[-2]) for part in parts])
+    test = _test_split(parts, labels)
+    _check_classes(source, classes, labels[~test], "train")
+    return Raw(images[~test], labels[~test], images[test], labels[test], classes)
+
+
+def _zip(source: Path):
+    try:
+        archive = zipfile.ZipFile(source)
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{source} is not a zip archive: {error}") from None
+    contents = {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
+    return contents, contents.__getitem__
+
+
+def _directory(source: Path):
+    files = [str(p.relative_to(source).as_posix()) for p in source.rglob("*") if p.is_file()]
+    return files, lambda name: (source / name).read_bytes()
+
+
+def _image(source: Path, name: str, data: bytes) -> np.ndarray:
+    from PIL import Image, UnidentifiedImageError
+
+    if len(PurePosixPath(name).parts) < 2:
+        raise DataError(f"{source}: {name} lies in no class folder; it needs train/<class>/{name}")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            pixels = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{source}: {name} is no image that can be read: {error}") from None
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _stack(source: Path, names: list[str], images: list[np.ndarray]) -> np.ndarray:
+    for name, image in zip(names, images):
+        if image.shape != images[0].shape:
+            raise DataError(f"{source}: {name} is {_size(image)}, {names[0]} is {_size(images[0])};"
+                            " all images must have one size")
+    return np.stack(images)
+
+
+def _size(image: np.ndarray) -> str:
+    return f"{image.shape[2]}x{image.shape[1]} {'grey' if image.shape[0] == 1 else 'RGB'}"
+
+
+def _test_split(parts, labels: np.ndarray) -> np.ndarray:
+    named = np.array([len(part) > 2 and part[-3] == "test" for part in parts])
+    return named if named.any() else split_by_class(labels, 0.2, seed=0)
+
+
+def _check_classes(source: Path, classes: tuple[str, ...], labels: np.ndarray, split: str) -> None:
+    counts = np.bincount(labels, minlength=len(classes))
+    if counts.min() < 2:
+        name = classes[int(counts.argmin())]
+        raise DataError(f"{source}: class {name} has {counts.min()} {split} images; every class needs at least 2")
+
+
+def _cache_file(source: Path) -> Path:
+    newest = [source, *(source.rglob("*") if source.is_dir() else ())]
+    stamp = max(p.stat().st_mtime_ns for p in newest), len(newest), source.stat().st_size
+    key = hashlib.sha256(f"{source.resolve()} {stamp}".encode()).hexdigest()[:16]
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "netwright" / f"{source.stem}-{key}.npz"
+
+
+def _write(cache: Path, raw: Raw) -> None:
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    aside = cache.with_suffix(f".{os.getpid()}.aside")
+    with open(aside, "wb") as file:
+        np.savez(file, x_train=raw.train_images, y_train=raw.train_labels, x_test=raw.test_images,
+                 y_test=raw.test_labels, classes=np.array(raw.classes))
+    os.replace(aside, cache)
