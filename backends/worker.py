@@ -11,7 +11,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-STARTUP_S = 120.0
+STARTUP_S, GRACE_S = 120.0, 3.0
 
 
 class WorkerError(RuntimeError):
@@ -26,6 +26,7 @@ class Worker:
         self._environment = environment
         self._process = None
         self._pipe: Connection | None = None
+        self._busy = False
 
     def call(self, function: Callable, *arguments: Any, timeout_s: float) -> Any:
         """function(*arguments) in the child; arguments and result must pickle.
@@ -35,11 +36,13 @@ class Worker:
         if self._process is None or not self._process.is_alive():
             self._start()
         try:
+            self._busy = True
             self._pipe.send((function, arguments))
             if not self._pipe.poll(timeout_s):
                 self.close()
                 raise WorkerError(f"{function.__name__} took longer than {timeout_s:g} s and was stopped")
             ok, result = self._pipe.recv()
+            self._busy = False
         except (EOFError, BrokenPipeError, ConnectionResetError):
             raise WorkerError(f"{function.__name__} {self._death()}") from None
         if not ok:
@@ -47,12 +50,13 @@ class Worker:
         return result
 
     def close(self) -> None:
-        """Ends the child."""
+        """Ends the child: at once if it is busy, else by closing its pipe."""
         if self._process is not None:
+            self._pipe.close()
+            self._process.join(0 if self._busy else GRACE_S)
             self._process.kill()
             self._process.join()
-            self._pipe.close()
-            self._process = None
+            self._process, self._busy = None, False
 
     def _start(self) -> None:
         self.close()

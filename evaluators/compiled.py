@@ -1,10 +1,11 @@
 """What runs in the worker process: compiling, verifying and measuring a candidate's saved network.
 
-Compiled kernels may crash or hang, so the functions of this module are called through
-`backends.worker.Worker`. They take paths and plain values and give plain values, and meet the
-candidate only in its folder: model.pt2, weights.safetensors, model.so.
+Compiled kernels may crash or hang, so these functions are called through `backends.worker.Worker`. They
+take paths and plain values, give plain values, and meet a candidate only in its folder: model.pt2,
+weights.safetensors, model.so.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 
 def load_program(folder: Path):
-    """The exported program of a candidate's folder, with the deployed ops registered first."""
+    """The exported program of a candidate's folder; its ops are registered first."""
     import torch
 
     import spaces.ops
@@ -21,25 +22,44 @@ def load_program(folder: Path):
     return torch.export.load(folder / "model.pt2")
 
 
-def load_weights(folder: Path) -> dict[str, np.ndarray]:
-    """The stored tensors of a candidate by name."""
+def open_library(folder: Path, parameters: list[str]):
+    """The candidate's compiled code with its stored weights."""
     from safetensors.numpy import load_file
 
-    return load_file(folder / "weights.safetensors")
+    from backends.library import Library
+
+    return Library(folder / "model.so", parameters, load_file(folder / "weights.safetensors"))
 
 
-def compile_and_verify(folder: Path, target_name: str, images: np.ndarray) -> dict[str, Any]:
-    """Compiles model.pt2 to model.so and compares it with its reference on `images` [N, C, H, W].
+def compile_and_measure(folder: Path, target_name: str, images: np.ndarray) -> dict[str, Any]:
+    """Compiles model.pt2 to model.so, compares it with its reference on `images` [N, C, H, W], and times it.
 
-    Returns the compiler's report and the verification, as JSON would hold them.
+    The content of timing.json. RuntimeError if outputs differ.
     """
-    from dataclasses import asdict
-
     from backends.compile import compile_program
     from backends.target import load
     from backends.verify import verify
 
     program, target = load_program(folder), load(target_name)
     report = compile_program(program, target, folder / "model.so")
-    checked = verify(program, report, load_weights(folder), images, target)
-    return {"compiled": asdict(report), "verification": asdict(checked)}
+    checked = verify(program, open_library(folder, report.parameters), images)
+    if checked.mismatch:
+        raise RuntimeError(checked.mismatch)
+    return {**measure_again(folder, target_name, report.parameters, images[:1]),
+            "verification": asdict(checked), "compiled": asdict(report)}
+
+
+def measure_again(folder: Path, target_name: str, parameters: list[str], image: np.ndarray) -> dict[str, Any]:
+    """Times model.so anew: samples, their median and its interval, in milliseconds."""
+    from backends.measure import measure
+    from backends.target import load
+
+    measurement = measure(open_library(folder, parameters), image, load(target_name).measure)
+    return {"target": target_name, "latency_ms": measurement.latency_ms, "interval_ms": measurement.interval_ms,
+            "samples_ms": measurement.samples_ms, "runs_a_sample": measurement.runs, "drift": measurement.drift}
+
+
+def classify(folder: Path, parameters: list[str], images: np.ndarray) -> np.ndarray:
+    """The class of each image [N, C, H, W], by the compiled network; int64 [N]."""
+    library = open_library(folder, parameters)
+    return np.array([int(library.run(image[None]).argmax()) for image in images])

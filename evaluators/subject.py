@@ -1,12 +1,13 @@
-"""One candidate under evaluation: its deployed network, exported program, data and folder of files."""
+"""One candidate under evaluation: its deployed network, exported program and files."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import torch
+    from torch import fx
+    from torch.export import ExportedProgram
 
     from evaluators.training.data import Dataset
 
@@ -15,26 +16,24 @@ if TYPE_CHECKING:
 class Subject:
     """What evaluators look at. `timing` compiles, verifies and measures, and gives timing.json's content."""
 
-    network: "torch.fx.GraphModule"
-    program: "torch.export.ExportedProgram"
+    network: "fx.GraphModule"
+    program: "ExportedProgram"
     dataset: "Dataset"
-    timing: Callable[[], dict[str, Any]] = field(repr=False)
+    timing: Callable[[], dict[str, Any]]
 
 
-def export_program(network, dataset) -> "torch.export.ExportedProgram":
+def export_program(network: "fx.GraphModule", dataset: "Dataset") -> "ExportedProgram":
     """The deployed network as an exported program for one image."""
     import torch
 
-    example = torch.zeros(1, *dataset.shape)
-    return torch.export.export(network, (example,))
+    return torch.export.export(network, (torch.zeros(1, *dataset.shape),))
 
 
-def save(network, program, candidate, folder: Path) -> None:
+def save(network: "fx.GraphModule", program: "ExportedProgram", candidate: str, folder: Path) -> None:
     """Writes candidate.txt, weights.safetensors and model.pt2 into `folder`."""
     import torch
     from safetensors.torch import save_file
 
     (folder / "candidate.txt").write_text(f"{candidate}\n")
-    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()},
-              folder / "weights.safetensors")
+    save_file(network.state_dict(), folder / "weights.safetensors")
     torch.export.save(program, folder / "model.pt2")

@@ -25,6 +25,11 @@ class Compression(Gene):
     APPLIES: ClassVar[tuple[str, ...]]
     GAIN: ClassVar[str]
 
+    @property
+    def shapes_fixed(self) -> bool:
+        """Whether the compressed layer's shapes and bytes are known without its trained weights."""
+        return True
+
     def removed(self, layer: "nn.Module") -> list[int]:
         """STRUCTURE methods: the output channels of `layer` that go, ascending."""
         raise NotImplementedError

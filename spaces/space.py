@@ -233,8 +233,8 @@ def _check_roles(chains: Mapping[str, tuple[Chain, ...]], options: list[BlockCho
 
 
 def _recipes(tokens: list[str]) -> tuple[str, ...]:
-    options = _options(tokens or ["none"], "space.recipes.options")
-    with _at("space.recipes.options"):
+    options = _options(tokens or ["none"], "space.recipes")
+    with _at("space.recipes"):
         for token in options:
             if token != "none":
                 [parse("recipes", part) for part in str(token).split("+")]

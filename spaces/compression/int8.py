@@ -50,8 +50,9 @@ def _module():
         def forward(self, x):
             if self.training:
                 self._watch(x.detach())
-            wanted = self.wanted()
-            x = torch.fake_quantize_per_tensor_affine(x, wanted.scale, wanted.zero_point, 0, 255)
+            if self.high > self.low:
+                wanted = self.wanted()
+                x = torch.fake_quantize_per_tensor_affine(x, wanted.scale, wanted.zero_point, 0, 255)
             scale = self.weight_scale()
             weight = torch.fake_quantize_per_channel_affine(
                 self.layer.weight, scale, torch.zeros_like(scale, dtype=torch.int32), 0, -127, 127)

@@ -33,6 +33,10 @@ class SVD(Compression):
         check_range("svd energy", self.energy, 0, 1)
         check_choice("svd split", self.split, ("sigma_right", "sqrt"))
 
+    @property
+    def shapes_fixed(self) -> bool:
+        return self.rank > 0
+
     def prepare(self, layer):
         import torch
 

@@ -124,8 +124,8 @@ def test_skipped_positions_leave_the_network():
 
 def test_compressions_are_offered_by_role_and_only_where_they_fit():
     choices = space().choices
-    assert choices["stage1.0.fire.squeeze.compression"] == ("none", "l1_filters-keep0.5+int8")
-    assert "l1_filters-keep0.5+int8" not in choices["stage1.0.mbconv.depthwise.compression"]
+    assert choices["stage1.0.fire.squeeze.compression"] == ("none", "l1_filters+int8")
+    assert "l1_filters+int8" not in choices["stage1.0.mbconv.depthwise.compression"]
     assert choices["head.classifier.dense.compression"] == ("none", "svd-rank4", "svd-energy0.9+int8")
 
 
@@ -144,7 +144,7 @@ def test_compressions_are_offered_by_role_and_only_where_they_fit():
     ({"compression": {"*": ["int9"]}}, ['"*"', "'int9'", "int8"]),
     ({"compression": {"dense": ["l1_filters"]}}, ["dense", "fits no layer"]),
     ({"compression": {"dense": ["int8+svd-rank4"]}}, ["svd cannot follow int8"]),
-    ({"recipes": ["soft"]}, ["space.recipes.options", "'soft'", "soft_targets"]),
+    ({"recipes": ["soft"]}, ["space.recipes", "'soft'", "soft_targets"]),
 ])
 def test_a_bad_table_is_refused_with_its_key(changes, words):
     with pytest.raises(SpaceError) as caught:

@@ -1,0 +1,162 @@
+"""Scoring: a candidate is built, trained, compressed, trained on, frozen, counted, compiled and measured.
+
+Cheap figures come first: where a constraint on a counted metric is broken by the network's shapes
+alone, it is not trained. Whatever goes wrong with a candidate is a Result with the reason; a full disk
+or another fault of the machine ends the study instead.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from backends.worker import Worker
+from evaluators.constraint import Constraint
+from evaluators.compiled import classify, compile_and_measure, measure_again
+from evaluators.evaluator import COUNTED, evaluators
+from evaluators.pipeline import shapes_fixed, trained, untrained
+from evaluators.pipeline import teacher as train_teacher
+from evaluators.subject import Subject, export_program, save
+from spaces.candidate import Candidate
+from spaces.space import Space
+
+VERIFIED_IMAGES = 200
+JOB_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """status: "scored", "infeasible" (a constraint is broken) or "failed"; `reason` for the latter two."""
+
+    status: str
+    metrics: dict[str, float] = field(default_factory=dict)
+    reason: str = ""
+
+
+class Scorer:
+    """Scores the candidates of one study. Holds its data, its teacher and the measuring process."""
+
+    def __init__(self, study, directory: Path):
+        """study: a study file (search.study_file.StudyFile); directory: the study's folder."""
+        import torch
+
+        from backends.target import load
+        from evaluators.training.data import open_data
+
+        target = load(study.target.name)
+        torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+        self.study, self.directory = study, directory
+        self.dataset = open_data(study.data, study.study.seed)
+        self.space = Space.from_tables(study.space.stages, study.space.head, study.space.compression,
+                                       study.space.recipes, len(self.dataset.classes))
+        self.space.check(self.dataset.shape)
+        self._constraints = [Constraint.parse(text) for text in study.study.constraints]
+        self._teacher = None
+        self._worker = Worker(_environment(target.threads))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._worker.close()
+
+    def folder(self, identity: str) -> Path:
+        """Where a candidate's files are."""
+        return self.directory / "candidates" / identity
+
+    def score(self, candidate: Candidate) -> Result:
+        """Everything about one candidate, and its files in `candidates/<id>/`."""
+        aside = self.folder(f".{candidate.id}.{os.getpid()}")
+        try:
+            early = self._counted_early(candidate)
+            if early.status == "infeasible":
+                return early
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+            metrics = self._evaluate(candidate, aside)
+            _replace(aside, self.folder(candidate.id))
+            return self._judged(metrics)
+        except OSError:
+            raise
+        except Exception as error:  # a failed candidate is a value; the study goes on
+            return Result("failed", reason=f"{type(error).__name__}: {error}".splitlines()[0])
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def final(self, identity: str) -> dict[str, Any]:
+        """Figures to report: test accuracy by the compiled network, and the latency measured whole again."""
+        import numpy as np
+
+        folder = self.folder(identity)
+        parameters = json.loads((folder / "timing.json").read_text())["compiled"]["parameters"]
+        images = self.dataset.normalised(self.dataset.test.images).numpy()
+        guessed = self._worker.call(classify, folder, parameters, images, timeout_s=10 * JOB_SECONDS)
+        timing = self._worker.call(measure_again, folder, self.study.target.name, parameters, images[:1],
+                                   timeout_s=JOB_SECONDS)
+        return {"test_accuracy": float(np.mean(guessed == self.dataset.test.labels.numpy())), **timing}
+
+    def _counted_early(self, candidate: Candidate) -> Result:
+        """Counted metrics of the untrained network, if constraints need them and its shapes are fixed."""
+        counted = {e.METRIC: e for e in evaluators() if e.STAGE == COUNTED}
+        if not any(c.metric in counted for c in self._constraints) or not shapes_fixed(candidate):
+            return Result("scored")
+        subject = self._subject(untrained(candidate, self.dataset, self.study.train), None)
+        metrics = {key: value for e in counted.values() for key, value in e().evaluate(subject).items()}
+        return self._judged(metrics, "before training, ")
+
+    def _evaluate(self, candidate: Candidate, folder: Path) -> dict[str, float]:
+        seed = (self.study.study.seed + int(candidate.id, 16)) % 2**31
+        network, seconds = trained(candidate, self.dataset, self.study.train, seed, self._teacher_for(candidate))
+        subject = self._subject(network, folder)
+        save(network, subject.program, str(candidate), folder)
+        metrics = {"train_seconds": seconds}
+        for evaluator in evaluators():
+            metrics |= evaluator().evaluate(subject)
+        return metrics
+
+    def _subject(self, network, folder: Path | None) -> Subject:
+        return Subject(network, export_program(network, self.dataset), self.dataset, lambda: self._timing(folder))
+
+    def _timing(self, folder: Path) -> dict[str, Any]:
+        images = self.dataset.normalised(self.dataset.validation.images[:VERIFIED_IMAGES]).numpy()
+        timing = self._worker.call(compile_and_measure, folder, self.study.target.name, images, timeout_s=JOB_SECONDS)
+        (folder / "timing.json").write_text(json.dumps(timing, indent=1))
+        return timing
+
+    def _judged(self, metrics: dict[str, float], when: str = "") -> Result:
+        broken = [str(c) for c in self._constraints if c.metric in metrics and c.violation(metrics) > 0]
+        return Result("infeasible", metrics, f"{when}breaks {', '.join(broken)}") if broken else Result("scored", metrics)
+
+    def _teacher_for(self, candidate: Candidate):
+        """The study's teacher if a recipe asks for one; trained once, kept as teacher.safetensors."""
+        if not any(recipe.needs_teacher for recipe in candidate.recipes):
+            return None
+        if self._teacher is None:
+            self._teacher = self._load_teacher()
+        return self._teacher
+
+    def _load_teacher(self):
+        from safetensors.torch import load_file, save_file
+
+        from spaces.build import build
+
+        settings, file = self.study.teacher, self.directory / "teacher.safetensors"
+        if not file.is_file():
+            network = train_teacher(settings, self.dataset, self.study.train, self.study.study.seed)
+            save_file(network.state_dict(), file.with_suffix(".aside"))
+            os.replace(file.with_suffix(".aside"), file)
+        network = build(Candidate.parse(settings.candidate), self.dataset.shape)
+        network.load_state_dict(load_file(file))
+        return network.eval()
+
+
+def _replace(aside: Path, folder: Path) -> None:
+    """Puts a finished folder in its place; an older one with the same name goes."""
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(aside, folder)
+
+
+def _environment(threads: int) -> dict[str, str]:
+    return {name: str(threads) for name in ("TVM_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}

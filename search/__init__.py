@@ -1,0 +1,1 @@
+"""The controller: study files, ask and tell, samplers, executors, fronts, and the command line."""

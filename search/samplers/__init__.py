@@ -1,0 +1,1 @@
+"""Samplers: one file each, `make(seed)` gives the Optuna sampler."""

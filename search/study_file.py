@@ -1,0 +1,178 @@
+"""Study files: what a study explores, on which data and target, and when it ends. TOML, checked by type.
+
+    [study]  name seed trials time sampler objectives constraints
+    [data]   source path validation augment
+    [train]  epochs finetune_epochs batch learning_rate finetune_learning_rate weight_decay
+    [teacher] candidate epochs          (needed where a recipe learns from a teacher)
+    [target] name
+    [space]  stages head compression recipes
+"""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+Positive = Annotated[int, Meta(ge=1)]
+Rate = Annotated[float, Meta(ge=0)]
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+class StudyError(ValueError):
+    """A study file or directory that cannot be used: names the value, the place and what would be right."""
+
+
+class _Table(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class StudyTable(_Table):
+    """[study]: when to stop (new candidates, and seconds as "90s", "15m", "2h") and what to optimise."""
+
+    name: Annotated[str, Meta(pattern=r"^[\w.-]+$")]
+    objectives: Annotated[list[str], Meta(min_length=1)]
+    seed: Annotated[int, Meta(ge=0)] = 0
+    trials: Positive = 100
+    time: str = "1h"
+    sampler: str = "nsga2"
+    constraints: list[str] = []
+
+
+class DataTable(_Table):
+    """[data]: a source (a file of evaluators/training/sources), its path, the share held out for validation."""
+
+    source: str
+    path: str = ""
+    validation: Annotated[float, Meta(gt=0, lt=1)] = 0.2
+    augment: list[str] = []
+
+
+class TrainTable(_Table):
+    """[train]: epochs before and after compression, and their highest learning rates."""
+
+    epochs: Positive
+    finetune_epochs: Positive
+    batch: Annotated[int, Meta(ge=2)] = 64
+    learning_rate: Rate = 0.2
+    finetune_learning_rate: Rate = 0.02
+    weight_decay: Rate = 5e-4
+
+
+class TeacherTable(_Table):
+    """[teacher]: a candidate, trained once for the recipes that learn from it."""
+
+    candidate: str
+    epochs: Positive
+
+
+class TargetTable(_Table):
+    """[target]: a name of `netwright targets`, or the path of a .toml file."""
+
+    name: str = "local"
+
+
+class SpaceTable(_Table):
+    """[space]: see spaces.space.Space.from_tables, which checks its tables."""
+
+    stages: list[dict[str, Any]]
+    head: dict[str, Any] = {}
+    compression: dict[str, list[str]] = {}
+    recipes: list[str] = []
+
+
+class StudyFile(_Table):
+    """A whole study file. `provenance` is written by `run`."""
+
+    study: StudyTable
+    data: DataTable
+    train: TrainTable
+    space: SpaceTable
+    target: TargetTable = TargetTable()
+    teacher: TeacherTable | None = None
+    provenance: dict[str, Any] = {}
+
+
+def load(path: Path, overrides: list[str] = ()) -> StudyFile:
+    """The study of a file, with `key.path=value` overrides (values as in TOML, else text)."""
+    try:
+        table = tomllib.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise StudyError(f"{path} does not exist; give the path of a study file such as studies/digits.toml") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path} is not TOML: {error}") from None
+    for override in overrides:
+        _override(table, override)
+    try:
+        study = msgspec.convert(table, StudyFile)
+    except msgspec.ValidationError as error:
+        raise StudyError(f"{path}: {_plain(error)}") from None
+    _check(path, study)
+    return study
+
+
+def seconds(text: str) -> float:
+    """Seconds of a duration such as "90s", "15m", "2h" or "1h30m"."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if not parts or "".join(a + b for a, b in parts) != text:
+        raise StudyError(f"duration {text!r} cannot be read; write it as 90s, 15m or 2h")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def _override(table: dict, text: str) -> None:
+    path, equals, value = text.partition("=")
+    *parents, key = path.strip().split(".")
+    if not equals or not parents:
+        raise StudyError(f"--set {text!r} cannot be read; write it as --set data.path=cifar10.zip")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise StudyError(f"--set {text!r}: {parent} is not a table")
+    try:
+        table[key] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        table[key] = value
+
+
+def _check(path: Path, study: StudyFile) -> None:
+    from evaluators.constraint import Constraint
+    from evaluators.evaluator import metrics
+    from search.sampling import names
+
+    try:
+        constrained = [Constraint.parse(text).metric for text in study.study.constraints]
+    except ValueError as error:
+        raise StudyError(f"{path}: study.constraints: {error}") from None
+    for key, used in (("objectives", study.study.objectives), ("constraints", constrained)):
+        for metric in used:
+            if metric not in metrics():
+                raise StudyError(f"{path}: study.{key} names {metric!r}, which is not computed; known:"
+                                 f" {', '.join(metrics())}")
+    if len(set(study.study.objectives)) < len(study.study.objectives):
+        raise StudyError(f"{path}: study.objectives names one metric twice")
+    if study.study.sampler not in names():
+        raise StudyError(f"{path}: study.sampler is {study.study.sampler!r}; known: {', '.join(names())}")
+    seconds(study.study.time)
+    _check_teacher(path, study)
+
+
+def _check_teacher(path: Path, study: StudyFile) -> None:
+    from spaces.candidate import Candidate
+    from spaces.gene import SpaceError, parse
+
+    if study.teacher is not None:
+        try:
+            Candidate.parse(study.teacher.candidate)
+        except SpaceError as error:
+            raise StudyError(f"{path}: teacher.candidate: {error}") from None
+    taught = [t for text in study.space.recipes for t in text.split("+") if t != "none"]
+    if study.teacher is None and any(parse("recipes", token).needs_teacher for token in taught):
+        raise StudyError(f"{path}: space.recipes has {taught[0]}, which needs a [teacher] with candidate and epochs")
+
+
+def _plain(error: msgspec.ValidationError) -> str:
+    """`train.epochs: expected int, got str` from msgspec's message."""
+    text, _, place = str(error).partition(" - at `$")
+    return f"{place.strip('`.').lstrip('.')}: {text}" if place else text
