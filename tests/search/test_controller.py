@@ -1,0 +1,119 @@
+"""The controller: every candidate once, what is known is not run again, interrupted jobs come back once."""
+
+import itertools
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evaluators.score import Result
+from search import sampling
+from search.controller import Controller
+from search.executors import inline
+from search.pareto import Front, dominates, losses
+from tests.search.conftest import made_up
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def storage(tmp_path):
+    return optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'study.db'}")
+
+
+def run(controller, trials):
+    """Runs jobs with the made-up scorer; returns the candidates in order."""
+    seen = []
+    why = inline.run(controller, made_up, trials, 60, lambda job, result: seen.append(str(job.candidate)) if result else None)
+    return seen, why
+
+
+@pytest.mark.parametrize("sampler", sampling.names())
+def test_every_sampler_scores_distinct_candidates_and_keeps_the_true_front(sampler, study, space, tmp_path):
+    import msgspec
+
+    table = msgspec.structs.replace(study.study, sampler=sampler)
+    controller = Controller(space, msgspec.structs.replace(study, study=table), storage(tmp_path))
+    seen, why = run(controller, 30)
+    assert why == "trials" and len(seen) == len(set(seen)) == 30
+    points = {text: losses([r.metrics["accuracy"], r.metrics["latency_ms"]], ["maximize", "minimize"])
+              for text in seen for r in [made_up(text)] if r.status == "scored"}
+    front = {t for t, p in points.items() if not any(dominates(q, p) for q in points.values())}
+    assert set(controller.front.members) == front
+
+
+def test_a_failed_candidate_is_recorded_with_its_reason_and_the_study_goes_on(study, space, tmp_path):
+    controller = Controller(space, study, storage(tmp_path))
+    job = controller.ask()
+    controller.tell(job, Result("failed", reason="the kernel crashed"))
+    trial = controller._study.trials[job.number]
+    assert trial.state.name == "FAIL" and trial.user_attrs["reason"] == "the kernel crashed"
+    assert trial.user_attrs["candidate"] == str(job.candidate) and controller.ask() is not None
+
+
+def test_resuming_repeats_nothing_and_queues_what_was_in_flight_once(study, space, tmp_path):
+    first = Controller(space, study, storage(tmp_path))
+    seen, _ = run(first, 12)
+    lost = first.ask()
+    second = Controller(space, study, storage(tmp_path))
+    assert second.tally.candidates == 12 and second.front.members == first.front.members
+    again = second.ask()
+    assert again.candidate == lost.candidate, "the job in flight comes first"
+    second.tell(again, made_up(again.candidate))
+    more, _ = run(second, 25)
+    everything = [*seen, str(lost.candidate), *more]
+    assert len(everything) == len(set(everything)) == 25
+    third = Controller(space, study, storage(tmp_path))
+    assert third.tally.candidates == 25 and third.tally.duplicates == second.tally.duplicates
+
+
+def test_a_space_that_is_used_up_ends_the_study(study, tmp_path):
+    from spaces.space import Space
+
+    tiny = Space.from_tables([{"width": [8, 16], "blocks": [{"name": "conv"}]}], {}, {}, [], 10)
+    seen, why = run(Controller(tiny, study, storage(tmp_path)), 30)
+    assert why == "space" and len(seen) == 2
+
+
+def test_the_same_seed_draws_the_same_candidates(study, space, tmp_path):
+    runs = []
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        runs.append(run(Controller(space, study, storage(tmp_path / name)), 20)[0])
+    assert runs[0] == runs[1]
+
+
+def test_constraints_reach_the_sampler_as_violations(study, space, tmp_path):
+    controller = Controller(space, study, storage(tmp_path))
+    run(controller, 30)
+    for trial in controller._study.trials:
+        if "rung.0.stored_bytes" in trial.user_attrs:
+            violation = trial.constraints["stored_bytes <= 900"]
+            assert (violation > 0) == (trial.user_attrs["rung.0.stored_bytes"] > 900)
+
+
+@given(st.lists(st.tuples(*[st.floats(0.01, 1)] * 2), min_size=11, max_size=40))
+@settings(max_examples=60, deadline=None)
+def test_hypervolume_is_the_area_of_the_union_of_boxes(points):
+    front = Front()
+    for number, point in enumerate(points):
+        front.add(str(number), point)
+    rx, ry = (max(column) for column in zip(*points[:10]))
+    inside = sorted(p for p in points if p[0] < rx and p[1] < ry)
+    area, floor = 0.0, ry
+    for (x, y), following in itertools.zip_longest(inside, inside[1:]):
+        floor = min(floor, y)
+        area += ((following[0] if following else rx) - x) * (ry - floor)
+    assert front.hypervolume() == pytest.approx(area / (rx * ry), abs=1e-9)
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 5)] * 3), max_size=30))
+@settings(max_examples=100, deadline=None)
+def test_the_front_is_what_no_other_point_dominates(points):
+    front = Front()
+    for number, point in enumerate(points):
+        front.add(str(number), point)
+    array = np.array(points).reshape(-1, 3)
+    expected = {tuple(p) for p in array if not ((array <= p).all(1) & (array < p).any(1)).any()}
+    assert set(front.members.values()) == expected
