@@ -50,9 +50,7 @@ def compile_program(program, target: Target, library: Path) -> CompileReport:
     module = relax.transform.LiftTransformParams()(module)
     module = emitter.with_single_ops(module)
     relax.build(module, target.tvm(), relax_pipeline=_passes()).export_library(str(library))
-    signature = program.graph_signature
-    stored = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-    order = tuple(stored[n.name] for n in program.graph.nodes if n.op == "placeholder" and n.name in stored)
+    order = tuple(program.graph_signature.inputs_to_parameters.values())
     return CompileReport(tuple(emitter.reports), order, time.perf_counter() - begin)
 
 
@@ -68,6 +66,7 @@ def _passes():
 
 def _translate(program, emitter: "_Emitter"):
     """The Relax module of the program, with every op that has kernels emitted by `emitter`."""
+    from tvm.relax.frontend import detach_params
     from tvm.relax.frontend.torch import from_exported_program
 
     nodes = {node.target.__name__ for node in program.graph.nodes if node.op == "call_function"}
@@ -76,8 +75,9 @@ def _translate(program, emitter: "_Emitter"):
     unknown = {name.split(".")[0] for name in nodes} - known - _FREE
     if unknown:
         raise CompileError(f"no kernels for op {', '.join(sorted(unknown))}; backends/kernels has {', '.join(ops())}")
-    return from_exported_program(program, keep_params_as_input=True, unwrap_unit_return_tuple=True,
-                                 custom_convert_map=converters, run_ep_decomposition=False)
+    module = from_exported_program(program, keep_params_as_input=True, unwrap_unit_return_tuple=True,
+                                   custom_convert_map=converters, run_ep_decomposition=False)
+    return detach_params(module)[0]
 
 
 # Ops that only rename memory.

@@ -15,6 +15,7 @@ from backends.workload import CompileError, Lowering, Workload
 FOLDER = Path(__file__).parent / "kernels"
 
 
+@cache
 def ops() -> list[str]:
     """The ops that have kernels."""
     return sorted(path.name for path in FOLDER.iterdir() if path.is_dir() and not path.name.startswith("_"))

@@ -8,7 +8,7 @@ before and after: their ratio shows how far the machine drifted meanwhile.
 
 import time
 from dataclasses import dataclass
-from math import sqrt
+from math import comb
 from statistics import median
 
 import numpy as np
@@ -38,11 +38,17 @@ class Measurement:
 
 
 def median_interval(samples) -> tuple[float, float]:
-    """Low and high order statistics that hold the median with 95% confidence (normal approximation)."""
-    ordered, half = sorted(samples), 0.98 * sqrt(len(samples))
-    low = max(0, int(len(ordered) / 2 - half))
-    high = min(len(ordered) - 1, int(len(ordered) / 2 + half))
-    return ordered[low], ordered[high]
+    """Low and high order statistics that hold the median with at least 95% confidence (six samples or more).
+
+    The number of samples below the median is binomial (n, 1/2): at most 2.5% may be cut off on each side.
+    """
+    ordered, count = sorted(samples), len(samples)
+    cut, tail = 0, 1 / 2**count
+    while tail <= 0.025 and cut < (count - 1) // 2:
+        cut += 1
+        tail += comb(count, cut) / 2**count
+    low = max(0, cut - 1)
+    return ordered[low], ordered[-1 - low]
 
 
 def measure(library: Library, image: np.ndarray, policy: MeasurePolicy) -> Measurement:

@@ -67,14 +67,12 @@ def _recorded(program, image: np.ndarray):
     import torch
     from torch import fx
 
-    from backends.lowering import ops
-
-    known, records = set(ops()), []
+    records = []
 
     class Recorder(fx.Interpreter):
         def run_node(self, node):
             out = super().run_node(node)
-            if node.op == "call_function" and node.target.__name__.split(".")[0] in known:
+            if _has_kernel(node):
                 inputs = [self.env[argument].numpy() for argument in _tensor_arguments(node)]
                 records.append((node.name, inputs, out.numpy()))
             return out
@@ -82,6 +80,13 @@ def _recorded(program, image: np.ndarray):
     with torch.no_grad():
         Recorder(program.graph_module, garbage_collect_values=False).run(*_lifted(program), torch.from_numpy(image))
     return records
+
+
+def _has_kernel(node) -> bool:
+    """Whether the node computes something; the others only rename memory."""
+    from backends.lowering import ops
+
+    return node.op == "call_function" and node.target.__name__.split(".")[0] in ops()
 
 
 def _tensor_arguments(node) -> list:
@@ -93,10 +98,7 @@ def _tensor_arguments(node) -> list:
 
 def _lifted(program) -> list:
     """The stored tensors in the order of the graph's placeholders."""
-    signature = program.graph_signature
-    stored = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-    return [program.state_dict[stored[node.name]] for node in program.graph.nodes
-            if node.op == "placeholder" and node.name in stored]
+    return [program.state_dict[name] for name in program.graph_signature.inputs_to_parameters.values()]
 
 
 def _reference(program, image: np.ndarray) -> np.ndarray:
@@ -109,7 +111,7 @@ def _reference(program, image: np.ndarray) -> np.ndarray:
 
 def _kind(program) -> str:
     """Which numbers the ops compute in, the quantise step at the entry and the scale at the exit aside."""
-    nodes = [n for n in program.graph.nodes if n.op == "call_function"]
+    nodes = [n for n in program.graph.nodes if _has_kernel(n)]
     integer = [any(_dtype(i) == "uint8" for i in n.all_input_nodes) or _dtype(n) in ("uint8", "int8") for n in nodes]
     return "integer" if all(integer) else "mixed" if any(integer) else "float"
 

@@ -31,7 +31,7 @@ def bytes_of(node) -> int:
 def weight_nodes(program) -> set:
     """The nodes that hold stored tensors or what is unpacked from them when they are loaded."""
     constant = {n for n in program.graph.nodes
-                if n.op == "placeholder" and n.name in program.graph_signature.inputs_to_buffers}
+                if n.op == "placeholder" and n.name in program.graph_signature.inputs_to_parameters}
     for node in op_nodes(program):
         if node.all_input_nodes and constant.issuperset(node.all_input_nodes):
             constant.add(node)

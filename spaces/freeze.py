@@ -22,7 +22,7 @@ COMMUTES = (nn.MaxPool2d, nn.Flatten)
 def freeze(network: nn.Module) -> fx.GraphModule:
     """The deployed network: [N, C, H, W] float32 to logits, only deployed ops and parameter-free layers.
 
-    Its stored tensors are its buffers. SpaceError names a layer that cannot be deployed. The prepared
+    Its stored tensors are its parameters, none of which asks for gradients. SpaceError names a layer that cannot be deployed. The prepared
     network is left as it was, in eval mode.
     """
     import spaces.ops
@@ -161,18 +161,19 @@ def _stored(root: nn.Module, graph: fx.Graph, path: str, tensor: torch.Tensor, s
         raise SpaceError(f"{path.rpartition('.')[2]} is not finite")
     kept = tensor[tensor != 0]
     if not sparse or -(-tensor.numel() // 8) + kept.nbytes >= tensor.nbytes:
-        return _buffer(root, graph, path, tensor)
+        return _parameter(root, graph, path, tensor)
     bits = (tensor != 0).flatten()
     padded = nn.functional.pad(bits.to(torch.uint8), (0, -len(bits) % 8)).view(-1, 8)
     bitmap = (padded << torch.arange(8, dtype=torch.uint8)).sum(1).to(torch.uint8)
-    parts = (_buffer(root, graph, f"{path}_bitmap", bitmap), _buffer(root, graph, f"{path}_values", kept))
+    parts = (_parameter(root, graph, f"{path}_bitmap", bitmap), _parameter(root, graph, f"{path}_values", kept))
     return graph.call_function(torch.ops.netwright.unpack_bitmap.default, (*parts, list(tensor.shape)))
 
 
-def _buffer(root: nn.Module, graph: fx.Graph, path: str, tensor: torch.Tensor) -> fx.Node:
+def _parameter(root: nn.Module, graph: fx.Graph, path: str, tensor: torch.Tensor) -> fx.Node:
     owner, _, name = path.rpartition(".")
     _put(root, owner, None)
-    root.get_submodule(owner).register_buffer(name, tensor.clone().contiguous())
+    # A parameter, not a buffer: compilers take parameters as arguments and bake buffers into the code.
+    root.get_submodule(owner).register_parameter(name, nn.Parameter(tensor.clone().contiguous(), requires_grad=False))
     return graph.get_attr(path)
 
 

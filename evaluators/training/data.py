@@ -72,12 +72,12 @@ def batches(dataset: Dataset, batch: int, generator: torch.Generator) -> Iterato
     order = torch.randperm(len(dataset.train), generator=generator)
     count = max(1, len(order) // batch)
     for chosen in order[: count * batch].split(batch):
-        images = dataset.normalised(dataset.train.images[chosen])
-        yield augmented(images, dataset.augment, generator), dataset.train.labels[chosen]
+        images = augmented(dataset.train.images[chosen], dataset.augment, generator)
+        yield dataset.normalised(images), dataset.train.labels[chosen]
 
 
 def augmented(images: torch.Tensor, how: tuple[str, ...], generator: torch.Generator) -> torch.Tensor:
-    """Randomly shifted by up to an eighth of the side ("crop"), mirrored half of the time ("flip")."""
+    """Randomly shifted by up to an eighth of the side over black ("crop"), mirrored half of the time ("flip")."""
     if "crop" in how:
         images = _shifted(images, generator)
     if "flip" in how:

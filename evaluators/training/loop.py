@@ -105,7 +105,7 @@ def _loss(logits, labels, images, recipes, teacher) -> torch.Tensor:
 def _groups(network: nn.Module, weight_decay: float) -> list[dict]:
     """Parameters that decay, and those that do not."""
     spared = {id(p) for m in network.modules() for p in m.parameters(recurse=False)
-              if isinstance(m, nn.BatchNorm2d) or p.dim() < 2 or (p.dim() == 4 and p.shape[1] == 1 < p.shape[0])}
+              if isinstance(m, nn.BatchNorm2d) or p.dim() < 2 or getattr(m, "groups", 1) > 1}
     decayed = [p for p in network.parameters() if id(p) not in spared]
     return [{"params": decayed, "weight_decay": weight_decay},
             {"params": [p for p in network.parameters() if id(p) in spared], "weight_decay": 0.0}]
