@@ -30,11 +30,6 @@ class Arithmetic:
     read: Callable = lambda value, lanes: value
 
 
-def multiply_add(sums, x, weight, lanes: int):
-    """sums + x * weight."""
-    return sums + x * weight
-
-
 def tile_options(workload, target) -> list[dict]:
     """Vectors over pixels, unless there are fewer pixels than lanes and enough outputs."""
     window = Window.of(workload)
@@ -90,9 +85,14 @@ def last_step(workload, sums, parameters: list, lanes: int):
     return integer_epilogue(sums + bias, scale, shift, workload, lanes)
 
 
-def depthwise_body(workload, target, sum_dtype: str):
-    """The body of a depthwise kernel of (x, weight, bias and scales, out): one channel at a time, its kernel's
-    weights in registers, vectors along rows."""
+def is_depthwise(workload) -> bool:
+    """Whether every output channel has one input channel of its own."""
+    return workload["weight"].shape[1] == 1 and workload["groups"] == workload["weight"].shape[0]
+
+
+def depthwise_lowering(workload, target, sum_dtype: str) -> Lowering:
+    """The kernel of (x, weight, bias and scales, out): one channel at a time, its kernel's weights in registers,
+    vectors along rows. It is bound by memory, so nothing is unfolded and weights are not packed."""
     window, lanes = Window.of(workload), target.lanes
     taps = [(r, s) for r in range(window.kernel[0]) for s in range(window.kernel[1])]
 
@@ -104,7 +104,8 @@ def depthwise_body(workload, target, sum_dtype: str):
             image = padded_image(x, window, workload["x"].dtype, fill, lanes, start)
             with loop(window.inputs, target.threads > 1) as c:
                 _depthwise_channel(workload, window, lanes, sum_dtype, image, weights, parameters, out, n, c, taps)
-    return body
+    tensors = [tensor for _, tensor in workload.tensors]
+    return Lowering(function([*tensors, workload.out], body))
 
 
 def _depthwise_channel(workload, window, lanes, sum_dtype, image, weights, parameters, out, n, c, taps) -> None:

@@ -63,6 +63,15 @@ def describe(name: str) -> str:
     return _read(FOLDER / f"{name}.toml")["doc"]
 
 
+def missing(name: str) -> str:
+    """What this machine lacks to build for and reach the target; empty if nothing."""
+    from tvm.support import cc
+
+    if cc.get_cc() is None:
+        return "no C++ compiler to link with: install g++ or clang++, or set CXX"
+    return ""
+
+
 @cache
 def load(name: str) -> Target:
     """The target of that name, or of a .toml file. TargetError names the known ones, or the bad key."""

@@ -76,9 +76,9 @@ def export(args) -> None:
 
 def targets(args) -> None:
     """Lists targets."""
-    from backends.target import describe, names
+    from backends.target import describe, missing, names
 
-    _list((name, describe(name), "reachable: this machine") for name in names())
+    _list((name, describe(name), missing(name) or "reachable") for name in names())
 
 
 def blocks(args) -> None:

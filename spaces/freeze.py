@@ -11,7 +11,7 @@ import math
 import torch
 from torch import fx, nn
 
-from spaces.gene import SpaceError
+from spaces.gene import SpaceError, placed
 from spaces.prepared import Affine, Deployed, bias_of, geometry, is_sparse, op_for
 from spaces.trace import finite, fold_norms, trace
 
@@ -73,7 +73,7 @@ def _ask_for_integers(plan: fx.GraphModule) -> None:
     for node in list(plan.graph.nodes):
         module = _module(plan, node)
         if hasattr(module, "wanted"):
-            with _named(node.target):
+            with placed(node.target):
                 node.replace_input_with(node.args[0], _quantised(plan, node.args[0], module.wanted()))
 
 
@@ -140,7 +140,7 @@ def _emit_node(plan, node: fx.Node, root: nn.Module, graph: fx.Graph, emitted: d
 
 def _emit_layer(node: fx.Node, module: nn.Module, root: nn.Module, graph: fx.Graph, x: fx.Node) -> fx.Node:
     clamp = node.meta.get("clamp", (-math.inf, math.inf))
-    with _named(node.target):
+    with placed(node.target):
         deployed = (module.deploy(node.meta.get("given"), *clamp) if hasattr(module, "deploy")
                     else _deploy_dense(module, *clamp))
         values: dict[str, object] = {"x": x, **deployed.arguments}
@@ -185,17 +185,3 @@ def _put(root: nn.Module, path: str, module: nn.Module | None) -> None:
         parent, root = root, root._modules[name]
     if module is not None:
         parent._modules[name] = module
-
-
-class _named:
-    """Puts the layer's path in front of what is wrong with it."""
-
-    def __init__(self, path: str):
-        self.path = path
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if isinstance(error, ValueError):
-            raise SpaceError(f"{self.path}: {error}") from None

@@ -8,6 +8,8 @@ named; listing walks the folder and imports nothing.
 
 import importlib
 import pkgutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from functools import cache
@@ -73,6 +75,15 @@ def make(kind: str, name: str, values: dict[str, object]) -> Gene:
             raise SpaceError(f"{name} has no parameter {field!r}; it has: {', '.join(known) or 'none'}")
         values = {**values, field: _cast(name, field, known[field], value)}
     return gene(**values)
+
+
+@contextmanager
+def placed(place: str) -> Iterator[None]:
+    """Puts the place in front of what is wrong inside: a ValueError becomes a SpaceError."""
+    try:
+        yield
+    except ValueError as error:
+        raise SpaceError(f"{place}: {error}") from None
 
 
 def check_choice(place: str, value: object, allowed: tuple) -> None:

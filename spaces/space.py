@@ -12,7 +12,7 @@ from typing import Self
 
 from spaces.block import Block
 from spaces.candidate import Candidate, Chain, Layer, chain_text, fits, parse_chain
-from spaces.gene import SpaceError, load, make, parse
+from spaces.gene import SpaceError, load, make, parse, placed
 
 Value = str | int | float
 STAGE_KEYS = ("layers", "width", "stride", "blocks")
@@ -32,7 +32,7 @@ class BlockChoice:
             raise SpaceError(f'{place} is {table!r}; it must be a table such as {{name = "conv", kernel = [3, 5]}}')
         options = {key: _options(value, f"{place}.{key}") for key, value in table.items() if key != "name"}
         choice = cls(table["name"], options)
-        with _at(place):
+        with placed(place):
             list(choice.variants())
         return choice
 
@@ -70,7 +70,7 @@ class Stage:
                   for key, default in (("layers", 1), ("width", None), ("stride", 1))}
         return cls(blocks=blocks, **counts)
 
-    def choices_at(self, position: int) -> tuple[BlockChoice, ...]:
+    def choicesplaced(self, position: int) -> tuple[BlockChoice, ...]:
         """The blocks that may stand at a position: the first one has to set the width."""
         return self.blocks if position else tuple(b for b in self.blocks if not load("blocks", b.name).KEEPS_WIDTH)
 
@@ -139,7 +139,7 @@ class Space:
     def _stage(self, stage: Stage, name: str, pick) -> list[Layer]:
         depth, width = pick(f"{name}.layers", stage.layers), pick(f"{name}.width", stage.width)
         stride = pick(f"{name}.stride", stage.stride)
-        drawn = [self._block(stage.choices_at(i), f"{name}.{i}", pick) for i in range(max(stage.layers))]
+        drawn = [self._block(stage.choicesplaced(i), f"{name}.{i}", pick) for i in range(max(stage.layers))]
         strides = itertools.chain([stride], itertools.repeat(1))
         return [Layer(block, width, step, chains) for (block, chains), step in zip(drawn[:depth], strides)
                 if not block.KEEPS_WIDTH]
@@ -164,19 +164,6 @@ class Space:
                   if any(role in b.roles() and _chain_fits(chain, b, role) for b in option.variants())]
         return tuple(usable) or ("none",)
 
-
-class _at:
-    """Puts the place in front of a SpaceError raised inside."""
-
-    def __init__(self, place: str):
-        self.place = place
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if isinstance(error, SpaceError):
-            raise SpaceError(f"{self.place}: {error}") from None
 
 
 def _labels(options: tuple[BlockChoice, ...]) -> tuple[str, ...]:
@@ -216,7 +203,7 @@ def _chains(role: str, tokens: object) -> tuple[Chain, ...]:
     place = f'space.compression."{role}"'
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
         raise SpaceError(f'{place} is {tokens!r}; give a list such as ["none", "int8"]')
-    with _at(place):
+    with placed(place):
         return tuple(parse_chain(token) for token in _options(tokens, place))
 
 
@@ -234,7 +221,7 @@ def _check_roles(chains: Mapping[str, tuple[Chain, ...]], options: list[BlockCho
 
 def _recipes(tokens: list[str]) -> tuple[str, ...]:
     options = _options(tokens or ["none"], "space.recipes")
-    with _at("space.recipes"):
+    with placed("space.recipes"):
         for token in options:
             if token != "none":
                 [parse("recipes", part) for part in str(token).split("+")]

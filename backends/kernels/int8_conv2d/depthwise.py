@@ -1,18 +1,13 @@
-"""Depthwise convolution in 8-bit integers, straight from the padded image, vectors along rows.
+"""Depthwise convolution in 8-bit integers, straight from the padded image."""
 
-It is bound by memory, so nothing is unfolded and weights are not packed.
-"""
-
-from backends.convolution import depthwise_body
-from backends.emit import function
-from backends.workload import Lowering
+from backends.convolution import depthwise_lowering, is_depthwise
 
 PRIORITY = 0
 
 
 def serves(workload, target) -> bool:
     """One input and one output channel a group."""
-    return workload["weight"].shape[1] == 1 and workload["groups"] == workload["weight"].shape[0]
+    return is_depthwise(workload)
 
 
 def options(workload, target) -> list[dict]:
@@ -20,7 +15,6 @@ def options(workload, target) -> list[dict]:
     return [{}]
 
 
-def lower(workload, target, option) -> Lowering:
-    """The kernel of (x, weight, bias, scale, shift, out)."""
-    tensors = [tensor for _, tensor in workload.tensors]
-    return Lowering(function([*tensors, workload.out], depthwise_body(workload, target, "int32")))
+def lower(workload, target, option):
+    """See `depthwise_lowering`."""
+    return depthwise_lowering(workload, target, "int32")
