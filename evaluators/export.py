@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.compiled import load_program
-
-COPIED = ("model.so", "weights.safetensors", "candidate.txt")
+from evaluators.subject import COPIED, check_files
 
 
 class ExportError(ValueError):
-    """An export that would overwrite something, or of files that are missing: names the path."""
+    """An export that would overwrite something: names the path."""
 
 
 def export(scorer, row: dict[str, Any], folder: Path) -> None:
@@ -44,20 +43,6 @@ def export(scorer, row: dict[str, Any], folder: Path) -> None:
         os.replace(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def check_files(source: Path) -> None:
-    """ExportError unless a candidate's folder has all its files and its weights can be read."""
-    from safetensors import SafetensorError, safe_open
-
-    for name in (*COPIED, "model.pt2", "timing.json"):
-        if not (source / name).is_file():
-            raise ExportError(f"{source / name} is missing; score the candidate again in a new study")
-    try:
-        with safe_open(source / "weights.safetensors", "np") as file:
-            [file.get_tensor(name) for name in file.keys()]
-    except SafetensorError as error:
-        raise ExportError(f"{source / 'weights.safetensors'} is corrupt ({error}); restore it from a copy") from None
 
 
 def _save_plain(source: Path, path: Path) -> None:

@@ -12,17 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from backends.worker import Worker
+from backends.worker import Worker, WorkerError
 from evaluators.constraint import Constraint
 from evaluators.compiled import classify, compile_and_measure, measure_again
 from evaluators.evaluator import COUNTED, evaluators
 from evaluators.pipeline import shapes_fixed, trained, untrained
 from evaluators.pipeline import teacher as train_teacher
-from evaluators.subject import Subject, export_program, save
+from evaluators.subject import FilesError, Subject, check_files, export_program, save
 from spaces.candidate import Candidate
 from spaces.space import Space
 
-VERIFIED_IMAGES = 200
+VERIFIED_IMAGES = 128
 JOB_SECONDS = 120.0
 
 
@@ -70,7 +70,7 @@ class Scorer:
 
     def score(self, candidate: Candidate) -> Result:
         """Everything about one candidate, and its files in `candidates/<id>/`."""
-        aside = self.folder(f".{candidate.id}.{os.getpid()}")
+        aside = self.folder(f".{candidate.id}")  # what a killed run left there goes when the candidate comes back
         try:
             early = self._counted_early(candidate)
             if early.status == "infeasible":
@@ -88,15 +88,21 @@ class Scorer:
             shutil.rmtree(aside, ignore_errors=True)
 
     def final(self, identity: str) -> dict[str, Any]:
-        """Figures to report: test accuracy by the compiled network, and the latency measured whole again."""
+        """Figures to report: test accuracy by the compiled network, and the latency measured whole again.
+
+        FilesError if the candidate's files are missing or corrupt, or the network does not run any more.
+        """
         import numpy as np
 
-        folder = self.folder(identity)
+        folder, target = self.folder(identity), self.study.target.name
+        check_files(folder)
         parameters = json.loads((folder / "timing.json").read_text())["compiled"]["parameters"]
         images = self.dataset.normalised(self.dataset.test.images).numpy()
-        guessed = self._worker.call(classify, folder, parameters, images, timeout_s=10 * JOB_SECONDS)
-        timing = self._worker.call(measure_again, folder, self.study.target.name, parameters, images[:1],
-                                   timeout_s=JOB_SECONDS)
+        try:
+            guessed = self._worker.call(classify, folder, parameters, images, timeout_s=10 * JOB_SECONDS)
+            timing = self._worker.call(measure_again, folder, target, parameters, images[:1], timeout_s=JOB_SECONDS)
+        except WorkerError as error:
+            raise FilesError(f"{folder}: the compiled network does not run ({error})") from None
         return {"test_accuracy": float(np.mean(guessed == self.dataset.test.labels.numpy())), **timing}
 
     def _counted_early(self, candidate: Candidate) -> Result:

@@ -120,11 +120,15 @@ def _search(study: StudyFile, directory: Path, scorer, url: str | None) -> None:
 
 
 def _finish(directory: Path, controller, scorer, url: str | None) -> None:
+    from evaluators.subject import FilesError
     from spaces.candidate import Candidate
 
     for text in controller.front.members:
         identity = Candidate.parse(text).id
-        controller.set_final(identity, scorer.final(identity))
+        try:
+            controller.set_final(identity, scorer.final(identity))
+        except FilesError as error:
+            _say(f"not measured again: {error}")
     rows = front.front_rows(directory, None, url)
     front.save(directory, rows)
     front.print_table(rows, f"{controller.tally.candidates} candidates, front of {len(rows)}")

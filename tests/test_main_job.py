@@ -15,6 +15,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from spaces.candidate import Candidate
+
 ROOT = Path(__file__).parent.parent
 NETWRIGHT = Path(sys.executable).parent / "netwright"
 SMALL = ["--set", "train.epochs=3", "--set", "train.finetune_epochs=1", "--set", "teacher.epochs=2", "--trials", "7"]
@@ -69,8 +71,6 @@ def test_every_scored_candidate_has_its_files_and_nothing_is_left_aside(killed_a
     folder, _, _ = killed_and_resumed
     scored = [t for t in trials_of(folder / "out") if t.user_attrs.get("status") == "scored"]
     for trial in scored:
-        from spaces.candidate import Candidate
-
         candidate = folder / "out" / "candidates" / Candidate.parse(trial.user_attrs["candidate"]).id
         assert {p.name for p in candidate.iterdir()} == {"candidate.txt", "weights.safetensors", "model.pt2",
                                                          "model.so", "timing.json"}
@@ -159,14 +159,17 @@ def test_export_overwrites_nothing_and_names_corrupt_weights(killed_and_resumed)
     again = subprocess.run([NETWRIGHT, "export", "out", rows[0]["id"], "--to", "model"], cwd=folder,
                            capture_output=True, text=True)
     assert again.returncode == 2 and "model exists" in again.stderr and (model / "run.py").exists()
-    weights = folder / "out" / "candidates" / rows[-1]["id"] / "weights.safetensors"
+    smallest = min(rows, key=lambda row: row["stored_bytes"])
+    weights = folder / "out" / "candidates" / smallest["id"] / "weights.safetensors"
     content = weights.read_bytes()
     weights.write_bytes(content[: len(content) // 2])
-    done = subprocess.run([NETWRIGHT, "export", "out", rows[-1]["id"], "--to", "other"], cwd=folder,
-                          capture_output=True, text=True)
+    for command in (["export", "out", smallest["id"], "--to", "other"],
+                    ["select", "out", "--target", "local", "--max-bytes", str(smallest["stored_bytes"])]):
+        done = subprocess.run([NETWRIGHT, *command], cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 2 and "weights.safetensors is corrupt" in done.stderr, done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
     weights.write_bytes(content)
-    assert done.returncode == 2 and "weights.safetensors is corrupt" in done.stderr, done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1 and not (folder / "other").exists()
+    assert not (folder / "other").exists()
 
 
 @pytest.mark.slow
