@@ -20,6 +20,7 @@ from evaluators.pipeline import shapes_fixed, trained, untrained
 from evaluators.pipeline import teacher as train_teacher
 from evaluators.subject import FilesError, Subject, check_files, export_program, save
 from spaces.candidate import Candidate
+from spaces.prepared import EmptyRange
 from spaces.space import Space
 
 VERIFIED_IMAGES = 128
@@ -110,7 +111,10 @@ class Scorer:
         counted = {e.METRIC: e for e in evaluators() if e.STAGE == COUNTED}
         if not any(c.metric in counted for c in self._constraints) or not shapes_fixed(candidate):
             return Result("scored")
-        subject = self._subject(untrained(candidate, self.dataset, self.study.train), None)
+        try:
+            subject = self._subject(untrained(candidate, self.dataset, self.study.train), None)
+        except EmptyRange:
+            return Result("scored")
         metrics = {key: value for e in counted.values() for key, value in e().evaluate(subject).items()}
         return self._judged(metrics, "before training, ")
 

@@ -79,11 +79,12 @@ def make(kind: str, name: str, values: dict[str, object]) -> Gene:
 
 @contextmanager
 def placed(place: str) -> Iterator[None]:
-    """Puts the place in front of what is wrong inside: a ValueError becomes a SpaceError."""
+    """Puts the place in front of what is wrong inside; a ValueError that is no SpaceError becomes one."""
     try:
         yield
     except ValueError as error:
-        raise SpaceError(f"{place}: {error}") from None
+        kind = type(error) if isinstance(error, SpaceError) else SpaceError
+        raise kind(f"{place}: {error}") from None
 
 
 def check_choice(place: str, value: object, allowed: tuple) -> None:

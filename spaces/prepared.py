@@ -11,6 +11,12 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from spaces.gene import SpaceError
+
+
+class EmptyRange(SpaceError):
+    """Activations that were always zero, or not finite: training may still change that."""
+
 
 @dataclass(frozen=True)
 class Affine:

@@ -33,7 +33,7 @@ def _module():
     import torch
     from torch import nn
 
-    from spaces.prepared import Affine, Deployed, bias_of, geometry, op_for
+    from spaces.prepared import Affine, Deployed, EmptyRange, bias_of, geometry, op_for
     from spaces.requantise import fixed_point
 
     class Int8Layer(nn.Module):
@@ -68,10 +68,10 @@ def _module():
             self.high.lerp_(high.clamp(min=0), step)
 
         def wanted(self) -> Affine:
-            """The inputs' type; SpaceError if no range was seen or it is not finite."""
+            """The inputs' type; EmptyRange if no range was seen or it is not finite."""
             low, high = float(self.low), float(self.high)
             if not 0 < high - low < float("inf"):
-                raise SpaceError(f"int8: the inputs' range is {low:g} to {high:g}; it must be finite and not empty")
+                raise EmptyRange(f"int8: the inputs' range is {low:g} to {high:g}; it must be finite and not empty")
             scale = float(torch.tensor((high - low) / 255, dtype=torch.float32))
             return Affine(scale, min(255, max(0, round(-low / scale))))
 
