@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from backends.emit import bind, cast, constant, function, load, loop, segments, store
+from backends.emit import bind, constant, function, load, loop, segments, store
 from backends.window import Window, padded_image, pixel_at
 from backends.workload import Lowering, Workload
 

@@ -39,7 +39,8 @@ def export(scorer, row: dict[str, Any], folder: Path) -> None:
         card = _card(scorer, row, source)
         (aside / "card.json").write_text(json.dumps(card, indent=1))
         (aside / "card.md").write_text(_markdown(card))
-        folder.rmdir() if folder.exists() else None
+        if folder.exists():
+            folder.rmdir()
         os.replace(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from backends.worker import Worker, WorkerError
-from evaluators.constraint import Constraint
 from evaluators.compiled import classify, compile_and_measure, measure_again
+from evaluators.constraint import Constraint
 from evaluators.evaluator import COUNTED, evaluators
 from evaluators.pipeline import shapes_fixed, trained, untrained
 from evaluators.pipeline import teacher as train_teacher

@@ -29,7 +29,8 @@ def freeze(network: nn.Module) -> fx.GraphModule:
 
     spaces.ops.register_all()
     plan = trace(network.eval())
-    fold_norms(plan) if any(isinstance(m, nn.BatchNorm2d) for m in network.modules()) else None
+    if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+        fold_norms(plan)
     _drop_identities(plan)
     _fuse_clamps(plan)
     _ask_for_integers(plan)

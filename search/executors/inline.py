@@ -9,15 +9,17 @@ from search.controller import Controller, Job
 
 def run(controller: Controller, score: Callable[..., Result], trials: int, seconds: float,
         told: Callable[[Job | None, Result | None], None]) -> str:
-    """Scores candidates until `trials` are done (earlier runs counted) or the seconds are spent.
+    """Scores candidates until `trials` are done (earlier runs counted) or the seconds are spent: no job is
+    started that would, as long as the mean one so far, end too late.
 
     `told(job, result)` is called before a job, with no result yet, and after it. Returns why it ended:
     "trials", "time", "space" (nothing new to draw) or "interrupted" (Ctrl-C).
     """
-    end = time.monotonic() + seconds
+    begin, done = time.monotonic(), 0
     try:
         while controller.tally.candidates < trials:
-            if time.monotonic() >= end:
+            spent = time.monotonic() - begin
+            if spent + spent / max(done, 1) > seconds:
                 return "time"
             job = controller.ask()
             if job is None:
@@ -26,6 +28,7 @@ def run(controller: Controller, score: Callable[..., Result], trials: int, secon
             result = score(job.candidate)
             controller.tell(job, result)
             told(job, result)
+            done += 1
         return "trials"
     except KeyboardInterrupt:
         return "interrupted"

@@ -1,8 +1,8 @@
 """Float32 to uint8: multiply, round half to even, shift by the zero point, saturate."""
 
+from backends.elementwise import elementwise
 from backends.emit import cast, clamp, constant
 from backends.workload import Lowering
-from backends.elementwise import elementwise
 
 PRIORITY = 0
 
