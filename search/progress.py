@@ -11,19 +11,15 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """One line that is rewritten on a terminal; a line a candidate elsewhere."""
+    """Prints a line a candidate."""
 
     def __init__(self, controller: "Controller", trials: int, seconds: float):
         self._controller, self._trials = controller, trials
         self._begin, self._seconds = time.monotonic(), seconds
         self._first = controller.tally.candidates
 
-    def __call__(self, job: "Job | None", result: Result | None) -> None:
-        """Shows the state before a job (no result yet) and after it."""
-        if result is not None:
-            self._tell(job, result)
-
-    def _tell(self, job: "Job", result: Result) -> None:
+    def __call__(self, job: "Job", result: Result) -> None:
+        """Prints the state after a job, and how the job ended."""
         from rich.console import Console
 
         console = Console(stderr=True, soft_wrap=True, highlight=False)

@@ -8,12 +8,12 @@ from search.controller import Controller, Job
 
 
 def run(controller: Controller, score: Callable[..., Result], trials: int, seconds: float,
-        told: Callable[[Job | None, Result | None], None]) -> str:
+        told: Callable[[Job, Result], None]) -> str:
     """Scores candidates until `trials` are done (earlier runs counted) or the seconds are spent: no job is
     started that would, as long as the mean one so far, end too late.
 
-    `told(job, result)` is called before a job, with no result yet, and after it. Returns why it ended:
-    "trials", "time", "space" (nothing new to draw) or "interrupted" (Ctrl-C).
+    `told(job, result)` is called after each job. Returns why it ended: "trials", "time", "space" (nothing new
+    to draw) or "interrupted" (Ctrl-C).
     """
     begin, done = time.monotonic(), 0
     try:
@@ -24,7 +24,6 @@ def run(controller: Controller, score: Callable[..., Result], trials: int, secon
             job = controller.ask()
             if job is None:
                 return "space"
-            told(job, None)
             result = score(job.candidate)
             controller.tell(job, result)
             told(job, result)

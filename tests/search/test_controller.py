@@ -25,7 +25,7 @@ def storage(tmp_path):
 def run(controller, trials):
     """Runs jobs with the made-up scorer; returns the candidates in order."""
     seen = []
-    why = inline.run(controller, made_up, trials, 60, lambda job, result: seen.append(str(job.candidate)) if result else None)
+    why = inline.run(controller, made_up, trials, 60, lambda job, result: seen.append(str(job.candidate)))
     return seen, why
 
 
