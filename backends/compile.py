@@ -1,30 +1,36 @@
 """From an exported network to one shared library of code: every op through a kernel file, no weights inside.
 
-`torch.export` -> Relax, in which each op is a call of a finished TIR function -> `relax.build` -> one
-library with these functions:
+`torch.export` -> groups of ops, each a call of one finished TIR function -> `relax.build` -> one library
+with these functions:
 
 - `main(image, stored tensors...)` -> logits is split by TVM's LiftTransformParams into
   `main_transform_params` (unpacks and packs the stored tensors, once) and `main` (one inference);
-- `op_<node>` runs one op of the graph on its own, so that it can be verified.
+- `op_<name>` runs one group on its own, so that it can be verified.
 """
 
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from backends.lowering import lower, ops
+from backends.fusion import Group, groups_of
+from backends.graph import read
+from backends.lowering import algorithm_named, kernel
+from backends.store import Store, Trial, default_path
 from backends.target import Target
-from backends.workload import CompileError, Lowering, Tensor, Workload
+from backends.tune import best
+from backends.workload import Lowering, Tensor, Workload
 
 
 @dataclass(frozen=True)
 class OpReport:
-    """Which kernel serves a node of the graph."""
+    """Which kernel serves a workload of the graph; `node` names the group's result. `us`: the kernel alone, measured
+    without the steps fused to it."""
 
     node: str
     op: str
     algorithm: str
     option: dict
+    us: float
     workload: str
 
 
@@ -37,21 +43,24 @@ class CompileReport:
     seconds: float
 
 
-def compile_program(program, target: Target, library: Path) -> CompileReport:
-    """Compiles a `torch.export.ExportedProgram` to the shared library `library`.
+def compile_program(program, target: Target, library: Path, store: Path | None = None,
+                    retune: bool = False) -> CompileReport:
+    """Compiles a `torch.export.ExportedProgram` to the shared library `library`, with the fastest kernels known to the
+    kernel store at `store` (`store.default_path()` if None); what it does not know, or all with `retune`, is measured.
 
     CompileError names an op that no kernel serves. Weights are arguments of the library's functions.
     """
     from tvm import relax
 
     begin = time.perf_counter()
-    emitter = _Emitter(target)
-    module = _translate(program, emitter)
-    module = relax.transform.LiftTransformParams()(module)
-    module = emitter.with_single_ops(module)
+    graph = read(program)
+    groups = groups_of(graph)
+    builder = _Builder(target, Store(store or default_path(), target), retune)
+    module = builder.module(graph, groups)
     relax.build(module, target.tvm(), relax_pipeline=_passes()).export_library(str(library))
-    order = tuple(program.graph_signature.inputs_to_parameters.values())
-    return CompileReport(tuple(emitter.reports), order, time.perf_counter() - begin)
+    signature = program.graph_signature.inputs_to_parameters | program.graph_signature.inputs_to_buffers
+    order = tuple(signature[name] for name in graph.stored)
+    return CompileReport(tuple(builder.reports), order, time.perf_counter() - begin)
 
 
 def _passes():
@@ -64,107 +73,94 @@ def _passes():
     return transform.Sequential([getattr(relax.transform, name)() for name in names])
 
 
-def _translate(program, emitter: "_Emitter"):
-    """The Relax module of the program, with every op that has kernels emitted by `emitter`."""
-    from tvm.relax.frontend import detach_params
-    from tvm.relax.frontend.torch import from_exported_program
+class _Builder:
+    """Builds the Relax module; equal workloads share one function."""
 
-    nodes = {node.target.__name__ for node in program.graph.nodes if node.op == "call_function"}
-    known = set(ops())
-    converters = {name: emitter.convert if name.split(".")[0] in known else _reshape for name in nodes}
-    unknown = {name.split(".")[0] for name in nodes} - known - _FREE
-    if unknown:
-        raise CompileError(f"no kernels for op {', '.join(sorted(unknown))}; backends/kernels has {', '.join(ops())}")
-    module = from_exported_program(program, keep_params_as_input=True, unwrap_unit_return_tuple=True,
-                                   custom_convert_map=converters, run_ep_decomposition=False)
-    return detach_params(module)[0]
-
-
-# Ops that only rename memory.
-_FREE = {"flatten", "view", "reshape"}
-
-
-def _reshape(node, importer):
-    from tvm import relax
-
-    x = importer.env[node.all_input_nodes[0]]
-    return importer.block_builder.emit(relax.op.reshape(x, _tensor(node).shape))
-
-
-class _Emitter:
-    """Emits a call of its kernel for each op node; equal workloads share one function."""
-
-    def __init__(self, target: Target):
-        self.target = target
+    def __init__(self, target: Target, store: Store, retune: bool):
+        self.target, self.store, self.retune = target, store, retune
         self.reports: list[OpReport] = []
-        self.singles: list[tuple[str, Workload, Lowering]] = []
-        self._lowered: dict[Workload, tuple[str, dict, Lowering]] = {}
+        self._lowered: dict[Workload, tuple[Trial, Lowering]] = {}
+        self._kernels: dict[tuple, object] = {}
 
-    def convert(self, node, importer):
-        """The Relax variable of an op node: its kernel called on its inputs, weights packed first."""
-        workload, inputs = _workload(node)
-        algorithm, option, lowering = self._lower(workload)
-        self.reports.append(OpReport(node.name, workload.op, algorithm, option, str(workload)))
-        self.singles.append((node.name, workload, lowering))
-        builder = importer.block_builder
-        return builder.emit(_call(builder, workload, lowering, [importer.env[i] for i in inputs], builder.emit))
-
-    def _lower(self, workload: Workload):
-        if workload not in self._lowered:
-            self._lowered[workload] = lower(workload, self.target)
-        return self._lowered[workload]
-
-    def with_single_ops(self, module):
-        """The module with a function `op_<node>` for each op, of the op's tensors as the graph has them."""
+    def module(self, graph, groups: list[Group]):
+        """`main`, its weights' part split off, and a function for each group alone."""
         from tvm import relax
 
+        builder = relax.BlockBuilder()
+        named = {name: relax.Var(name, _type(tensor)) for name, tensor in {**graph.inputs, **graph.stored}.items()}
+        types = {**graph.inputs, **graph.stored, **{group.name: group.out for group in groups}}
+        with builder.function("main", list(named.values()), attrs={"num_input": len(graph.inputs)}):
+            with builder.dataflow():
+                for group in groups:
+                    named[group.name] = self._emit(builder, group, named)
+                    self._report(group)
+                out = builder.emit_output(named[graph.output])
+            builder.emit_func_output(out)
+        module = relax.transform.LiftTransformParams()(builder.get())
         builder = relax.BlockBuilder(module)
-        for node, workload, lowering in self.singles:
-            arguments = [relax.Var(name, relax.TensorType(t.shape, t.dtype)) for name, t in workload.tensors]
-            with builder.function(f"op_{node}", arguments):
-                with builder.dataflow():
-                    out = builder.emit_output(_call(builder, workload, lowering, arguments, builder.emit))
-                builder.emit_func_output(out)
+        for group in groups:
+            if group.parts:
+                self._single(builder, group, types)
         return builder.get()
 
+    def _single(self, builder, group: Group, types: dict[str, Tensor]) -> None:
+        from tvm import relax
 
-def _call(builder, workload: Workload, lowering: Lowering, inputs: list, emit):
-    """A Relax call of the kernel; packing calls are emitted before it."""
+        inputs = {name: relax.Var(name, _type(types[name])) for name in inputs_of(group)}
+        with builder.function(f"op_{group.name}", list(inputs.values())):
+            with builder.dataflow():
+                out = builder.emit_output(self._emit(builder, group, inputs))
+            builder.emit_func_output(out)
+
+    def _emit(self, builder, group: Group, named: dict[str, object]):
+        """The Relax variable of a group's result: its kernel called on its inputs, weights packed first."""
+        from tvm import relax
+
+        if not group.parts:
+            return builder.emit(relax.op.reshape(named[group.source], group.out.memory))
+        parts = [(part, self._lower(part.workload)[1]) for part in group.parts]
+        arguments = [argument for part, lowering in parts for argument in _packed(builder, part, lowering, named)]
+        key = (tuple((part.workload, part.channel) for part, _ in parts), group.out)
+        if key not in self._kernels:
+            self._kernels[key] = kernel([(part.workload, lowering, part.channel) for part, lowering in parts], group.out)
+        function = builder.add_func(self._kernels[key], group.parts[0].workload.op)
+        return builder.emit(relax.call_tir(function, tuple(arguments), _type(group.out)))
+
+    def _lower(self, workload: Workload) -> tuple[Trial, Lowering]:
+        if workload not in self._lowered:
+            trial = best(workload, self.target, self.store, self.retune)
+            algorithm = algorithm_named(workload.op, trial.algorithm)
+            self._lowered[workload] = trial, algorithm.lower(workload, self.target, trial.option)
+        return self._lowered[workload]
+
+    def _report(self, group: Group) -> None:
+        for part in group.parts:
+            trial, _ = self._lower(part.workload)
+            self.reports.append(OpReport(group.name, part.workload.op, trial.algorithm, trial.option, trial.us,
+                                         str(part.workload)))
+
+
+def inputs_of(group: Group) -> list[str]:
+    """The names of all that a group reads, once each, in order."""
+    return list(dict.fromkeys(name for part in group.parts for name in part.inputs))
+
+
+def _packed(builder, part, lowering: Lowering, named: dict[str, object]) -> list:
+    """The arguments of a part's kernel; packing calls are emitted."""
     from tvm import relax
 
     arguments = []
-    for (name, _), value in zip(workload.tensors, inputs):
+    for (name, _), source in zip(part.workload.inputs, part.inputs):
+        value = named[source]
         if name in lowering.packed:
             packed = lowering.packed[name]
-            function = builder.add_func(packed.function, f"pack_{workload.op}")
-            value = emit(relax.call_tir(function, (value,), _type(packed.tensor)))
+            function = builder.add_func(packed.function, f"pack_{part.workload.op}")
+            value = builder.emit(relax.call_tir(function, (value,), _type(packed.tensor)))
         arguments.append(value)
-    function = builder.add_func(lowering.kernel, workload.op)
-    return relax.call_tir(function, tuple(arguments), _type(workload.out))
+    return arguments
 
 
 def _type(tensor: Tensor):
     from tvm import relax
 
-    return relax.TensorType(tensor.shape, tensor.dtype)
-
-
-def _workload(node) -> tuple[Workload, list]:
-    """The workload of a call_function node, and the nodes of its tensor inputs in order."""
-    names = [argument.name for argument in node.target._schema.arguments]
-    values = {**dict(zip(names, node.args)), **node.kwargs}
-    tensors, arguments, inputs = [], [], []
-    for name, value in values.items():
-        listed = value if isinstance(value, list | tuple) else [value]
-        if listed and all(hasattr(item, "meta") for item in listed):
-            tensors += [(name if item is value else f"{name}{i}", _tensor(item)) for i, item in enumerate(listed)]
-            inputs += listed
-        else:
-            arguments.append((name, tuple(value) if isinstance(value, list) else value))
-    op = node.target.__name__.split(".")[0]
-    return Workload(op, tuple(tensors), tuple(arguments), _tensor(node)), inputs
-
-
-def _tensor(node) -> Tensor:
-    value = node.meta["val"]
-    return Tensor(tuple(int(side) for side in value.shape), str(value.dtype).removeprefix("torch."))
+    return relax.TensorType(tensor.memory, tensor.dtype)

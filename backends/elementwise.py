@@ -1,19 +1,53 @@
-"""Kernels that compute each output element from the input elements at the same place."""
+"""Kernels that compute each result from the elements at the same place, or from one element a channel.
+
+Their files give `value(arguments, lanes, operands...)`, and so can also be steps at the end of another
+kernel (`backends.sink`).
+"""
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from backends.emit import function, load, loop, segments, store
+from backends.channels import vectors_of
+from backends.emit import load
+from backends.nest import nest
+from backends.view import View, sides
 from backends.workload import Lowering
 
 
-def elementwise(workload, target, value: Callable) -> Lowering:
-    """The kernel of (inputs..., out) with out[i] = value(lanes, inputs[i]...), in vectors."""
-    tensors = [tensor for _, tensor in workload.tensors]
+def elementwise(value: Callable) -> Callable:
+    """A kernel file's `lower` from its `value`."""
+    def lower(workload, target, option) -> Lowering:
+        def body(buffers, sink):
+            views = [_spread(View.of(buffers[name], tensor), tensor, workload.out) for name, tensor in workload.tensors]
 
-    def body(*buffers):
-        *inputs, out = buffers
-        for part in segments(workload.out.size, target.lanes, 1):
-            with loop(part.count, target.threads > 1) as tile:
-                at = part.start + tile * part.lanes
-                store(out, value(part.lanes, *(load(x, at, part.lanes) for x in inputs)), at, part.lanes)
-    return Lowering(function([*tensors, workload.out], body))
+            def visit(n, y, x, c, lanes):
+                operands = [load(view.buffer, view.at(n, y, x, c), lanes, view.channel) for view in views]
+                sink.put(value(dict(workload.arguments), lanes, *operands), n, y, x, c, lanes)
+            each_vector(workload.out, target, visit)
+        return Lowering(body)
+    return lower
+
+
+def each_vector(tensor, target, visit: Callable) -> None:
+    """Loops over every pixel and vector of channels: `visit(n, y, x, c, lanes)`."""
+    batch, channels, height, width = sides(tensor)
+    full = channels // target.lanes
+    groups = [(0, full, target.lanes)] if full else []
+    groups += [(v.start, 1, v.lanes) for v in vectors_of(channels, target.lanes)[full:]]
+    for first, count, lanes in groups:
+        extents = {"rows": batch * height, "columns": width, "channels": count}
+        with nest(extents, "pixels", target.threads if tensor.size >= target.parallel_work else 1) as index:
+            row = index["rows"]
+            n, y = (row // height, row % height) if batch > 1 else (0, row)
+            visit(n, y, index["columns"], first + index["channels"] * lanes, lanes)
+
+
+def same_or_gate(workload) -> bool:
+    """Whether every operand has the result's shape, or [N, C, 1, 1]."""
+    shapes = (workload.out.shape, (*workload.out.shape[:2], 1, 1))
+    return len(workload.out.shape) in (2, 4) and all(tensor.shape in shapes for _, tensor in workload.tensors)
+
+
+def _spread(view: View, tensor, out) -> View:
+    """One value a channel is read at every pixel."""
+    return view if tensor.shape == out.shape else replace(view, row=0, column=0)

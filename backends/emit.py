@@ -14,7 +14,7 @@ def function(tensors: list[Tensor], body: Callable[..., None]):
     with IRBuilder() as builder:
         with T.prim_func(is_private=True, s_tir=False):
             T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True})
-            declared = [T.arg(f"t{i}", T.buffer(tensor.shape, tensor.dtype)) for i, tensor in enumerate(tensors)]
+            declared = [T.arg(f"t{i}", T.buffer(tensor.memory, tensor.dtype)) for i, tensor in enumerate(tensors)]
             body(*(T.decl_buffer((tensor.size,), tensor.dtype, data=buffer.data)
                    for buffer, tensor in zip(declared, tensors)))
     return builder.get()
@@ -25,6 +25,13 @@ def loop(extent: int, parallel: bool = False):
     from tvm.tirx.script.builder import ir as T
 
     return T.parallel(0, extent) if parallel else T.serial(0, extent)
+
+
+def loop_between(first, end):
+    """`with loop_between(first, end) as i`: first to end - 1."""
+    from tvm.tirx.script.builder import ir as T
+
+    return T.serial(first, end)
 
 
 def scratch(size: int, dtype: str, registers: bool = False):

@@ -1,6 +1,7 @@
-"""Which kernel file serves a workload: the folder of its op is walked, the lowest PRIORITY that serves wins.
+"""Which kernel files serve a workload: the folder of its op is walked.
 
-No op falls back to an unscheduled loop: an op without a kernel file is a CompileError.
+A file has `serves(workload, target)`, `options(workload, target)` (a short list, best guess first) and
+`lower(workload, target, option)`; files with `value` compute element by element and can follow others.
 """
 
 import importlib
@@ -8,9 +9,12 @@ import pkgutil
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+from backends.emit import function
+from backends.sink import Sink
 from backends.target import Target
-from backends.workload import CompileError, Lowering, Workload
+from backends.workload import CompileError, Lowering, Tensor, Workload
 
 FOLDER = Path(__file__).parent / "kernels"
 
@@ -23,19 +27,10 @@ def ops() -> list[str]:
 
 @cache
 def algorithms(op: str) -> tuple[ModuleType, ...]:
-    """The kernel files of an op, first choice first."""
+    """The kernel files of an op, first choice first; none for an op without a folder."""
     found = sorted(module.name for module in pkgutil.iter_modules([str(FOLDER / op)]))
     modules = [importlib.import_module(f"backends.kernels.{op}.{name}") for name in found]
     return tuple(sorted(modules, key=lambda module: module.PRIORITY))
-
-
-def choose(workload: Workload, target: Target) -> ModuleType:
-    """The kernel file that serves the workload. CompileError names the op and its shapes if none does."""
-    for algorithm in algorithms(workload.op):
-        if algorithm.serves(workload, target):
-            return algorithm
-    raise CompileError(f"no kernel for {workload} on {target.name}; backends/kernels/{workload.op} has"
-                       f" {', '.join(name_of(a) for a in algorithms(workload.op)) or 'none'}")
 
 
 def name_of(algorithm: ModuleType) -> str:
@@ -43,8 +38,48 @@ def name_of(algorithm: ModuleType) -> str:
     return algorithm.__name__.rpartition(".")[2]
 
 
-def lower(workload: Workload, target: Target) -> tuple[str, dict, Lowering]:
-    """The chosen algorithm's name, its first option and the lowering."""
-    algorithm = choose(workload, target)
-    option = algorithm.options(workload, target)[0]
-    return name_of(algorithm), option, algorithm.lower(workload, target, option)
+def algorithm_named(op: str, name: str) -> ModuleType:
+    """The kernel file `kernels/<op>/<name>.py`."""
+    return next(algorithm for algorithm in algorithms(op) if name_of(algorithm) == name)
+
+
+def choices(workload: Workload, target: Target) -> list[tuple[ModuleType, dict[str, Any]]]:
+    """Every algorithm that serves the workload with each of its options, best guess first."""
+    serving = [algorithm for algorithm in algorithms(workload.op) if algorithm.serves(workload, target)]
+    return [(algorithm, option) for algorithm in serving for option in algorithm.options(workload, target)]
+
+
+def no_kernel(workload: Workload, target: Target) -> CompileError:
+    """Names an op that no kernel file serves."""
+    known = ", ".join(name_of(a) for a in algorithms(workload.op)) or "none"
+    return CompileError(f"no kernel for {workload} on {target.name}; backends/kernels/{workload.op} has {known}")
+
+
+def is_step(op: str) -> bool:
+    """Whether an op computes element by element, so that it can follow another in one kernel."""
+    return any(hasattr(algorithm, "value") for algorithm in algorithms(op))
+
+
+@cache
+def value_of(op: str):
+    """The value function of an element-wise op."""
+    return next(algorithm.value for algorithm in algorithms(op) if hasattr(algorithm, "value"))
+
+
+def kernel(parts: list[tuple[Workload, Lowering, int]], out: Tensor):
+    """The TIR function of (every part's inputs in order, packed where it packs, then the result): each part writes
+    its channels of the result from its first channel on."""
+    tensors = [tensor for workload, lowering, _ in parts for tensor in arguments_of(workload, lowering).values()]
+
+    def body(*buffers):
+        *inputs, result = buffers
+        rest = iter(inputs)
+        for workload, lowering, channel in parts:
+            named = {name: next(rest) for name in arguments_of(workload, lowering)}
+            lowering.body(named, Sink.of(workload, named, result, out, channel))
+    return function([*tensors, out], body)
+
+
+def arguments_of(workload: Workload, lowering: Lowering) -> dict[str, Tensor]:
+    """The tensors that a kernel takes, by name: the workload's, packed where the lowering packs."""
+    return {name: lowering.packed[name].tensor if name in lowering.packed else tensor for name, tensor in workload.inputs}

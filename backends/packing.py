@@ -1,45 +1,62 @@
-"""Weights as kernels want them, computed once when a network is loaded."""
+"""Weights as products want them, computed once when a network is loaded: block by block, a row of the block's
+vectors for every tap and step of the sum."""
 
-from backends.emit import constant, function, load, loop, store
-from backends.window import pack_bytes
+from math import ceil
+
+from backends.channels import Block
+from backends.emit import bind, cast, constant, function, load, loop, store
 from backends.workload import Packed, Tensor
 
 
-def tiled(weight: Tensor, rows: int, groups: int = 1) -> Packed:
-    """[outputs, depth] as [groups, blocks, depth, rows]: `rows` outputs side by side, zeros past the last."""
-    depth = weight.size // weight.shape[0]
-
-    def fill(stored, put):
-        with loop(weight.shape[0]) as output, loop(depth) as k:
-            put(output, k, load(stored, output * depth + k))
-    return _blocks(weight, weight.dtype, rows, groups, depth, fill)
+def packed_rows(weight: Tensor, blocks: tuple[Block, ...], groups: int) -> Packed:
+    """[outputs, channels, kernel] as [groups, blocks, kernel, channels, block width], in the weights' own type."""
+    return _packed(weight, weight.dtype, blocks, groups, 1)
 
 
-def tiled_words(weight: Tensor, rows: int, groups: int = 1) -> Packed:
-    """int8 [outputs, channels, kernel] as int32 words of four channels: [groups, blocks, kernel, channels / 4, rows]."""
-    channels = weight.shape[1]
-    kernel, quads = weight.size // (weight.shape[0] * channels), -(-channels // 4)
-
-    def fill(stored, put):
-        for count, first, used in ((channels // 4, 0, 4), (1 if channels % 4 else 0, channels // 4, channels % 4)):
-            if count:
-                with loop(weight.shape[0]) as output, loop(kernel) as tap, loop(count) as q:
-                    begin = (output * channels + (first + q) * 4) * kernel + tap
-                    word = pack_bytes([load(stored, begin + i * kernel) for i in range(used)], 1)
-                    put(output, tap * quads + first + q, word)
-    return _blocks(weight, "int32", rows, groups, kernel * quads, fill)
+def packed_words(weight: Tensor, blocks: tuple[Block, ...], groups: int) -> Packed:
+    """int8 weights in the same order, as int32 words of four channels, lowest byte first, zeros past the last."""
+    return _packed(weight, "int32", blocks, groups, 4)
 
 
-def _blocks(weight: Tensor, dtype: str, rows: int, groups: int, depth: int, fill) -> Packed:
-    outputs = weight.shape[0] // groups
-    blocks = -(-outputs // rows)
-    tensor = Tensor((groups * blocks * depth * rows,), dtype)
+def _packed(weight: Tensor, dtype: str, blocks: tuple[Block, ...], groups: int, chunk: int) -> Packed:
+    outputs, channels = weight.shape[0] // groups, weight.shape[1]
+    taps, steps = weight.size // (weight.shape[0] * channels), ceil(channels / chunk)
+    rows = sum(block.count * block.width for block in blocks)
+    tensor = Tensor((groups * rows * taps * steps,), dtype)
 
     def body(stored, packed):
-        def put(output, k, value):
-            inside = output % outputs
-            store(packed, value, ((output // outputs * blocks + inside // rows) * depth + k) * rows + inside % rows)
-        with loop(tensor.size) as i:
-            store(packed, constant(0, dtype), i)
-        fill(stored, put)
+        with loop(groups) as g:
+            for block in blocks:
+                with loop(block.count) as number, loop(taps) as tap, loop(steps) as k:
+                    first = g * outputs + block.first + number * block.width
+                    row = (g * rows + block.base + number * block.width) * taps * steps + (tap * steps + k) * block.width
+                    place = 0
+                    for vector in block.vectors:
+                        with loop(vector.lanes) as lane:
+                            source = (first + vector.start + lane) * channels * taps + tap
+                            store(packed, _number(stored, source, k, taps, channels, chunk), row + place + lane)
+                        place += vector.lanes
     return Packed(function([weight, tensor], body), tensor)
+
+
+def _number(stored, source, k, taps: int, channels: int, chunk: int):
+    """Channels k * chunk and the following of one output and tap: one number, or a word of four bytes."""
+    if chunk == 1:
+        return load(stored, source + k * taps)
+    return pack_bytes([_channel(stored, source, 4 * k + i, taps, channels) for i in range(4)])
+
+
+def _channel(stored, source, c, taps: int, channels: int):
+    from tvm import tirx
+
+    inside = load(stored, source + tirx.min(c, channels - 1) * taps)
+    return bind(tirx.Select(c < channels, inside, constant(0, "int8")))
+
+
+def pack_bytes(values: list):
+    """An int32 word of four values of int8 or uint8, lowest byte first."""
+    word = None
+    for i, value in enumerate(values):
+        part = cast(cast(value, "uint8"), "int32") << constant(8 * i, "int32")
+        word = part if word is None else word | part
+    return word

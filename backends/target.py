@@ -8,6 +8,7 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 FOLDER = Path(__file__).parent / "targets"
 LANES = (("avx512f", 16), ("avx2", 8), ("neon", 4), ("sse2", 4))
@@ -33,7 +34,7 @@ class MeasurePolicy:
 
 @dataclass(frozen=True)
 class Target:
-    """A device: what TVM compiles for, vectors of float32 `lanes`, threads, batch, policy."""
+    """A device: what TVM compiles for, vectors of float32 `lanes`, vector `registers`, threads, batch, policy."""
 
     name: str
     doc: str
@@ -44,7 +45,12 @@ class Target:
     connection: str
     measure: MeasurePolicy
     lanes: int
+    registers: int
+    l1_bytes: int
     features: frozenset[str]
+
+    # Elements below which starting threads costs more than it gains.
+    parallel_work: ClassVar[int] = 16_384
 
     def tvm(self):
         """The `tvm.target.Target`."""
@@ -82,7 +88,21 @@ def load(name: str) -> Target:
     mcpu, features = _processor(table["mcpu"])
     lanes = next((lanes for feature, lanes in LANES if feature in features), 4)
     policy = _policy(path, table.pop("measure"))
-    return Target(path.stem, **{**table, "mcpu": mcpu}, measure=policy, lanes=lanes, features=features)
+    return Target(path.stem, **{**table, "mcpu": mcpu}, measure=policy, lanes=lanes,
+                  registers=_registers(features), l1_bytes=_l1_bytes(), features=features)
+
+
+def _registers(features: frozenset[str]) -> int:
+    """Vector registers: AVX-512VL and AArch64 have 32, older x86 has 16."""
+    return 32 if features & {"avx512vl", "neon"} else 16
+
+
+def _l1_bytes() -> int:
+    """The first data cache's size on this machine; 32 KiB where the system does not say."""
+    import os
+
+    name = "SC_LEVEL1_DCACHE_SIZE"
+    return (os.sysconf(name) if name in os.sysconf_names else 0) or 32 * 1024
 
 
 def _read(path: Path) -> dict:

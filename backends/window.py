@@ -1,18 +1,16 @@
-"""The inputs of a convolution: its geometry, a padded copy of the image, and its unfolding to columns.
+"""The geometry of a convolution or pool, and the copy of an image with a border around it."""
 
-Unfolding (im2col: Chellapilla et al., 2006) turns a convolution into a matrix product; a 1x1
-convolution of stride 1 needs none.
-"""
+from dataclasses import dataclass, replace
 
-from dataclasses import dataclass
-
-from backends.emit import bind, cast, constant, load, loop, scratch, segments, store
-from backends.workload import Workload
+from backends.emit import constant, load, loop, scratch, segments, store
+from backends.view import View, sides
+from backends.workload import CHANNELS_LAST, Tensor, Workload
 
 
 @dataclass(frozen=True)
 class Window:
-    """Numbers of one convolution or pool: channels, sides (y, x) of input, kernel and output."""
+    """Numbers of one convolution or pool: channels, sides (y, x) of input, kernel and output. `border` are the
+    rows above and below and the columns left and right that lie outside the image."""
 
     batch: int
     inputs: int
@@ -27,19 +25,14 @@ class Window:
 
     @classmethod
     def of(cls, workload: Workload) -> "Window":
-        """The window of a convolution workload; a dense layer is a 1x1 convolution of one pixel."""
-        if workload["weight"].shape[2:] == ():
-            (batch, inputs), one = workload["x"].shape, (1, 1)
-            return cls(batch, inputs, workload["weight"].shape[0], one, one, one, (0, 0), one, one, 1)
-        (batch, inputs, *size), (outputs, _, *kernel) = workload["x"].shape, workload["weight"].shape
+        """The window of a convolution; a dense layer is a 1x1 convolution of images of one pixel."""
+        batch, inputs, *size = sides(workload["x"])
+        _, outputs, *out = sides(workload.out)
+        if len(workload["weight"].shape) == 2:
+            return cls(batch, inputs, outputs, (1, 1), (1, 1), (1, 1), (0, 0), (1, 1), (1, 1), 1)
         named = {key: tuple(workload[key]) for key in ("stride", "padding", "dilation")}
-        return cls(batch, inputs, outputs, tuple(size), tuple(kernel), **named,
-                   out=tuple(workload.out.shape[2:]), groups=workload["groups"])
-
-    @property
-    def pixels(self) -> int:
-        """Output pixels of one channel."""
-        return self.out[0] * self.out[1]
+        return cls(batch, inputs, outputs, tuple(size), tuple(workload["weight"].shape[2:]), **named,
+                   out=tuple(out), groups=workload["groups"])
 
     @property
     def group_inputs(self) -> int:
@@ -52,105 +45,99 @@ class Window:
         return self.outputs // self.groups
 
     @property
-    def depth(self) -> int:
-        """Products summed for one output."""
-        return self.group_inputs * self.kernel[0] * self.kernel[1]
+    def taps(self) -> int:
+        """Pixels of the kernel."""
+        return self.kernel[0] * self.kernel[1]
 
     @property
-    def padded(self) -> tuple[int, int]:
-        """Sides of the padded image."""
-        return self.size[0] + 2 * self.padding[0], self.size[1] + 2 * self.padding[1]
+    def reach(self) -> tuple[int, int]:
+        """Rows and columns from the first pixel that the kernel reads to the last."""
+        return tuple((self.out[i] - 1) * self.stride[i] + (self.kernel[i] - 1) * self.dilation[i] + 1 for i in (0, 1))
+
+    @property
+    def border(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(above, below), (left, right)."""
+        return tuple((self.padding[i], max(0, self.reach[i] - self.size[i] - self.padding[i])) for i in (0, 1))
 
     @property
     def plain(self) -> bool:
-        """Whether the columns are the image itself."""
+        """Whether each output pixel reads the input pixel at its own place."""
         return self.kernel == self.stride == (1, 1) and self.padding == (0, 0)
 
+    def within_border(self) -> "Window":
+        """The same window on the image with its border, where nothing is outside."""
+        (above, below), (left, right) = self.border
+        return replace(self, size=(self.size[0] + above + below, self.size[1] + left + right), padding=(0, 0))
 
-@dataclass(frozen=True)
-class Image:
-    """A (padded) image in a flat buffer: channel c starts at `start + c * pitch`, rows are `row` long."""
-
-    buffer: object
-    start: object
-    pitch: int
-    row: int
-
-
-def padded_image(x, window: Window, dtype: str, fill: float, lanes: int, start) -> Image:
-    """The image that begins at `start` of the flat buffer x, copied with a border of `fill` where it needs one."""
-    height, width = window.size
-    if window.padding == (0, 0):
-        return Image(x, start, height * width, width)
-    rows, row = window.padded
-    border = scratch(window.inputs * rows * row, dtype)
-    _fill(border, window.inputs * rows * row, fill, dtype, lanes)
-    with loop(window.inputs) as c, loop(height) as y:
-        to = (c * rows + y + window.padding[0]) * row + window.padding[1]
-        copy(x, start + (c * height + y) * width, border, to, width, lanes)
-    return Image(border, 0, rows * row, row)
+    def flat(self) -> "Window":
+        """The window of a plain convolution with all pixels of all images as the columns of one row."""
+        row = (1, self.batch * self.size[0] * self.size[1])
+        return replace(self, batch=1, size=row, out=row)
 
 
-def copy(source, begin, destination, to, size: int, lanes: int, stride: int = 1) -> None:
-    """Copies `size` elements, `stride` apart in the source."""
+def bordered(x: View, tensor: Tensor, window: Window, fill: float, lanes: int) -> View:
+    """The kernel's own copy of one image, in the same layout, with a border of `fill` where the kernel reads past it.
+
+    The view's row 0 and column 0 are the border's. Without a border the image itself.
+    """
+    (above, below), (left, right) = window.border
+    if not any((above, below, left, right)):
+        return x
+    height, width = (window.size[0] + above + below, window.size[1] + left + right)
+    copy = Tensor((1, window.inputs, height, width), tensor.dtype, tensor.layout)
+    buffer = scratch(copy.size, tensor.dtype)
+    view = View.of(buffer, copy)
+    if tensor.layout == CHANNELS_LAST:
+        _copy_rows(x, view, window.size, window.inputs, (above, left), (height, width), fill, tensor.dtype, lanes, 1)
+    else:
+        _copy_rows(x, view, window.size, 1, (above, left), (height, width), fill, tensor.dtype, lanes, window.inputs)
+    return view
+
+
+def _copy_rows(x: View, to: View, size, wide: int, corner, whole, fill, dtype, lanes, planes: int) -> None:
+    """Rows of size[1] pixels of `wide` numbers each, on `planes` planes, into the middle of a border of `fill`."""
+    (height, width), (above, left), (rows, columns) = size, corner, whole
+    with loop(planes) as c:
+        _fill(to, c, 0, above, 0, columns * wide, fill, dtype, lanes)
+        with loop(height) as y:
+            begin, row = to.at(0, y + above, 0, c), x.at(0, y, 0, c)
+            _fill_row(to.buffer, begin, left * wide, fill, dtype, lanes)
+            copy(x.buffer, row, to.buffer, begin + left * wide, width * wide, lanes)
+            _fill_row(to.buffer, begin + (left + width) * wide, (columns - left - width) * wide, fill, dtype, lanes)
+        _fill(to, c, above + height, rows - above - height, 0, columns * wide, fill, dtype, lanes)
+
+
+def _fill(to: View, c, first: int, rows: int, x: int, size: int, fill, dtype, lanes) -> None:
+    if rows:
+        with loop(rows) as y:
+            _fill_row(to.buffer, to.at(0, first + y, x, c), size, fill, dtype, lanes)
+
+
+def _fill_row(buffer, begin, size: int, fill, dtype: str, lanes: int) -> None:
+    for part in segments(size, lanes, 1):
+        with loop(part.count) as tile:
+            store(buffer, constant(fill, dtype, part.lanes), begin + part.start + tile * part.lanes, part.lanes)
+
+
+def copy(source, begin, destination, to, size: int, lanes: int) -> None:
+    """Copies `size` elements that lie in a row."""
     for part in segments(size, lanes, 1):
         with loop(part.count) as tile:
             at = part.start + tile * part.lanes
-            store(destination, load(source, begin + at * stride, part.lanes, stride), to + at, part.lanes)
+            store(destination, load(source, begin + at, part.lanes), to + at, part.lanes)
 
 
-def columns(image: Image, window: Window, group, dtype: str, lanes: int):
-    """[depth, pixels]: row (c, r, s) holds the image as kernel element (r, s) of channel c sees it."""
-    rows = scratch(window.depth * window.pixels, dtype)
-    (kernel_y, kernel_x), (out_y, out_x) = window.kernel, window.out
-    with loop(window.group_inputs) as c, loop(kernel_y) as r, loop(kernel_x) as s, loop(out_y) as y:
-        begin = pixel_at(image, window, group * window.group_inputs + c, y, 0, r, s)
-        to = ((c * kernel_y + r) * kernel_x + s) * window.pixels + y * out_x
-        copy(image.buffer, begin, rows, to, out_x, lanes, window.stride[1])
-    return rows
-
-
-def words(image: Image, window: Window, group, lanes: int):
-    """[kernel y, kernel x, channels / 4, pixels] int32: the bytes of four channels of one pixel in a word,
-    lowest first; channels past the last are zero."""
-    quads = -(-window.group_inputs // 4)
-    (kernel_y, kernel_x), (out_y, out_x) = window.kernel, window.out
-    packed = scratch(kernel_y * kernel_x * quads * window.pixels, "int32")
-    wide, tail = divmod(window.group_inputs, 4)
-    for count, first, channels in ((wide, 0, 4), (1 if tail else 0, wide, tail)):
-        if count:
-            with loop(kernel_y) as r, loop(kernel_x) as s, loop(count) as q, loop(out_y) as y:
-                to = ((r * kernel_x + s) * quads + first + q) * window.pixels + y * out_x
-                begins = [pixel_at(image, window, group * window.group_inputs + (first + q) * 4 + i, y, 0, r, s)
-                          for i in range(channels)]
-                _pack_row(image.buffer, begins, packed, to, out_x, lanes, window.stride[1])
-    return packed
-
-
-def pixel_at(image: Image, window: Window, channel, y, x, r, s):
-    """Where kernel element (r, s) reads for output pixel (y, x)."""
-    row = y * window.stride[0] + r * window.dilation[0]
-    return image.start + channel * image.pitch + row * image.row + x * window.stride[1] + s * window.dilation[1]
-
-
-def pack_bytes(values: list, lanes: int):
-    """int32 words from up to four values of uint8 or int8, lowest byte first."""
-    word = None
-    for i, value in enumerate(values):
-        part = cast(cast(value, "uint8", lanes), "int32", lanes) << constant(8 * i, "int32", lanes)
-        word = part if word is None else word | part
-    return word
-
-
-def _pack_row(source, begins: list, packed, to, size: int, lanes: int, stride: int) -> None:
-    for part in segments(size, lanes, 1):
-        with loop(part.count) as tile:
-            at = part.start + tile * part.lanes
-            values = [load(source, begin + at * stride, part.lanes, stride) for begin in begins]
-            store(packed, bind(pack_bytes(values, part.lanes)), to + at, part.lanes)
-
-
-def _fill(buffer, size: int, value: float, dtype: str, lanes: int) -> None:
-    for part in segments(size, lanes, 1):
-        with loop(part.count) as tile:
-            store(buffer, constant(value, dtype, part.lanes), part.start + tile * part.lanes, part.lanes)
+def regrouped(x: View, tensor: Tensor, window: Window, chunk: int, fill, lanes: int) -> View:
+    """A copy of one image with its border, channels last, in which each group's channels fill whole chunks."""
+    (above, below), (left, right) = window.border
+    channels = -(-window.group_inputs // chunk) * chunk * window.groups
+    height, width = window.size[0] + above + below, window.size[1] + left + right
+    copy_tensor = Tensor((1, channels, height, width), tensor.dtype, CHANNELS_LAST)
+    view = View.of(scratch(copy_tensor.size, tensor.dtype), copy_tensor)
+    _fill_row(view.buffer, 0, copy_tensor.size, fill, tensor.dtype, lanes)
+    with loop(window.size[0]) as y, loop(window.size[1]) as column, loop(window.groups) as g:
+        source = x.at(0, y, column, g * window.group_inputs)
+        to = view.at(0, y + above, column + left, g * (channels // window.groups))
+        with loop(window.group_inputs) as c:
+            store(view.buffer, load(x.buffer, source + c * x.channel), to + c)
+    return view

@@ -1,11 +1,16 @@
 """Workloads and lowerings: what a kernel file is asked for, and what it answers.
 
-A workload is one op with its shapes, types and arguments, hashable, so that equal layers share one
-kernel. A lowering is the kernel as a finished TIR function, and how stored weights are packed for it.
+A workload is one op with its shapes, types and arguments, and the element-wise steps that follow it;
+it is hashable, so that equal layers share one kernel. A lowering writes the kernel's code and says how
+stored weights are packed for it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
+
+PLAIN, CHANNELS_LAST = "plain", "channels_last"
 
 
 class CompileError(ValueError):
@@ -14,36 +19,74 @@ class CompileError(ValueError):
 
 @dataclass(frozen=True)
 class Tensor:
-    """Shape and type of a tensor argument or result."""
+    """Shape and type of a tensor. `layout`: "plain" as the shape says, or "channels_last": a shape
+    [N, C, H, W] whose elements lie as [N, H, W, C]."""
 
     shape: tuple[int, ...]
     dtype: str
+    layout: str = PLAIN
 
     @property
     def size(self) -> int:
         """The number of elements."""
-        size = 1
-        for side in self.shape:
-            size *= side
-        return size
+        return prod(self.shape)
+
+    @property
+    def memory(self) -> tuple[int, ...]:
+        """The shape as it lies in memory."""
+        if self.layout == PLAIN:
+            return self.shape
+        batch, channels, *sides = self.shape
+        return (batch, *sides, channels)
+
+    def __str__(self) -> str:
+        return f"{'x'.join(map(str, self.shape))} {self.dtype}" + (f" {self.layout}" if self.layout != PLAIN else "")
+
+
+@dataclass(frozen=True)
+class Step:
+    """An element-wise op on a kernel's results before they are stored. `operands`: its tensors in order, None
+    for the results; `out`: what it gives."""
+
+    op: str
+    operands: tuple[Tensor | None, ...]
+    arguments: tuple[tuple[str, Any], ...]
+    out: Tensor
+
+    def __str__(self) -> str:
+        return self.op
 
 
 @dataclass(frozen=True)
 class Workload:
-    """An op on tensors: `tensors` by argument name in order, other arguments by name, the result."""
+    """An op on tensors: `tensors` by argument name in order, other arguments by name, what the op gives, and the
+    steps `then` applied to it."""
 
     op: str
     tensors: tuple[tuple[str, Tensor], ...]
     arguments: tuple[tuple[str, Any], ...]
     out: Tensor
+    then: tuple[Step, ...] = ()
 
     def __getitem__(self, name: str) -> Any:
         """The tensor or argument of that name."""
         return {**dict(self.tensors), **dict(self.arguments)}[name]
 
+    @property
+    def result(self) -> Tensor:
+        """What the last step gives."""
+        return self.then[-1].out if self.then else self.out
+
+    @property
+    def inputs(self) -> tuple[tuple[str, Tensor], ...]:
+        """The op's tensors and the steps' operands, by name, in the order in which a kernel takes them."""
+        operands = tuple((f"step{i}_{j}", operand) for i, step in enumerate(self.then)
+                         for j, operand in enumerate(step.operands) if operand is not None)
+        return self.tensors + operands
+
     def __str__(self) -> str:
-        shapes = ", ".join(f"{name} {'x'.join(map(str, t.shape))} {t.dtype}" for name, t in self.tensors)
-        return f"{self.op}({shapes})"
+        shapes = ", ".join(f"{name} {tensor}" for name, tensor in self.inputs)
+        return "+".join([self.op, *(step.op for step in self.then)]) + f"({shapes})"
 
 
 @dataclass(frozen=True)
@@ -56,8 +99,8 @@ class Packed:
 
 @dataclass(frozen=True)
 class Lowering:
-    """`kernel`: a TIR function of the workload's tensors in order (packed where `packed` names them), then
-    the result."""
+    """`body(buffers, sink)` writes the kernel: `buffers` are flat, by the workload's tensor names (packed where
+    `packed` names them); `sink` takes each result (`backends.sink.Sink`)."""
 
-    kernel: Any
+    body: Callable[[dict[str, Any], Any], None]
     packed: dict[str, Packed] = field(default_factory=dict)

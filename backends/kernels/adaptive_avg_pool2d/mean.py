@@ -1,9 +1,13 @@
-"""Global average pooling of float32 images: the mean of each channel, in vectors of partial sums."""
+"""Global average pooling of float32 images: the mean of each channel."""
 
-from backends.emit import bind, constant, function, load, loop, scratch, segments, store
+from backends.channels import blocks_of
+from backends.emit import constant, load, loop, scratch, store
+from backends.nest import loop_unless_one, nest
+from backends.view import View, sides
 from backends.workload import Lowering
 
 PRIORITY = 0
+VECTORS = 4
 
 
 def serves(workload, target) -> bool:
@@ -17,24 +21,30 @@ def options(workload, target) -> list[dict]:
 
 
 def lower(workload, target, option) -> Lowering:
-    """The kernel of (x, out)."""
-    (_, image), = workload.tensors
-    pixels = image.shape[2] * image.shape[3]
+    """Sums of a block of channels stay in registers over all pixels."""
+    (name, tensor), = workload.tensors
+    batch, channels, height, width = sides(tensor)
 
-    def body(x, out):
-        with loop(workload.out.size) as channel:
-            total = scratch(1, "float32", registers=True)
-            store(total, constant(0.0, "float32"), 0)
-            for part in segments(pixels, target.lanes, 1):
-                _add(x, total, channel * pixels + part.start, part.count, part.lanes)
-            store(out, load(total, 0) * constant(1.0 / pixels, "float32"), channel)
-    return Lowering(function([image, workload.out], body))
+    def body(buffers, sink):
+        with loop_unless_one(batch) as n:
+            x = View.of(buffers[name], tensor).of_image(n)
+            for block in blocks_of(channels, target.lanes, VECTORS):
+                extents = {"channels": block.count, "rows": 1, "columns": 1}
+                with nest(extents, "channels", target.threads if tensor.size >= target.parallel_work else 1) as index:
+                    _block(x, height, width, block, block.first + index["channels"] * block.width, n, sink)
+    return Lowering(body)
 
 
-def _add(x, total, start, count: int, lanes: int) -> None:
-    sums = scratch(lanes, "float32", registers=True)
-    store(sums, constant(0.0, "float32", lanes), 0, lanes)
-    with loop(count) as tile:
-        store(sums, load(sums, 0, lanes) + load(x, start + tile * lanes, lanes), 0, lanes)
-    for lane in range(lanes):
-        store(total, bind(load(total, 0) + load(sums, lane)), 0)
+def _block(x: View, height: int, width: int, block, first, n, sink) -> None:
+    sums = scratch(sum(v.lanes for v in block.vectors), "float32", registers=True)
+    places, place = [], 0
+    for vector in block.vectors:
+        store(sums, constant(0.0, "float32", vector.lanes), place, vector.lanes)
+        places, place = [*places, (vector, place)], place + vector.lanes
+    with loop(height) as y, loop(width) as column:
+        for vector, place in places:
+            value = load(x.buffer, x.at(0, y, column, first + vector.start), vector.lanes, x.channel)
+            store(sums, load(sums, place, vector.lanes) + value, place, vector.lanes)
+    for vector, place in places:
+        mean = load(sums, place, vector.lanes) * constant(1.0 / (height * width), "float32", vector.lanes)
+        sink.put(mean, n, 0, 0, first + vector.start, vector.lanes)

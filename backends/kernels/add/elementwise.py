@@ -1,15 +1,14 @@
-"""Addition of two float32 tensors of one shape, as in a residual."""
+"""Addition of float32 tensors, as in a residual, or of a number."""
 
-from backends.elementwise import elementwise
-from backends.workload import Lowering
+from backends.elementwise import elementwise, same_or_gate
+from backends.emit import constant
 
 PRIORITY = 0
 
 
 def serves(workload, target) -> bool:
-    """Tensors of one shape, added as they are."""
-    shapes = {tensor.shape for _, tensor in workload.tensors}
-    return len(workload.tensors) == 2 and len(shapes) == 1 and dict(workload.arguments).get("alpha", 1) == 1
+    """Float32 tensors of one shape, or one value a channel."""
+    return dict(workload.arguments).get("alpha", 1) == 1 and workload.out.dtype == "float32" and same_or_gate(workload)
 
 
 def options(workload, target) -> list[dict]:
@@ -17,6 +16,9 @@ def options(workload, target) -> list[dict]:
     return [{}]
 
 
-def lower(workload, target, option) -> Lowering:
-    """The kernel of (x, y, out)."""
-    return elementwise(workload, target, lambda lanes, x, y: x + y)
+def value(arguments: dict, lanes: int, x, *other):
+    """x + other."""
+    return x + (other[0] if other else constant(arguments["other"], "float32", lanes))
+
+
+lower = elementwise(value)

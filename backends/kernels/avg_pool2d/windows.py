@@ -1,24 +1,27 @@
-"""Average pooling of float32 images. A window that hangs over the edge averages what it covers (ceil mode)."""
+"""Average pooling of float32 images."""
 
-from backends.emit import cast
-from backends.pooling import pool_lowering
-from backends.workload import Lowering
+from backends.emit import cast, constant, splat
+from backends.pooling import pool, pool_options
 
 PRIORITY = 0
+options = pool_options
 
 
 def serves(workload, target) -> bool:
-    """Float32 images without padding."""
-    return workload.out.dtype == "float32" and not any(dict(workload.arguments).get("padding") or [0])
+    """Float32 images. Of the pixels outside, torch counts the padding but not what ceil mode adds: both at once are
+    not served."""
+    named = dict(workload.arguments)
+    both = any(named.get("padding") or [0]) and named.get("count_include_pad", True) and named.get("ceil_mode")
+    return workload.out.dtype == "float32" and not both and named.get("divisor_override") is None
 
 
-def options(workload, target) -> list[dict]:
-    """There is one way."""
-    return [{}]
+def lower(workload, target, option):
+    """The sum over the pixels that are in the image, divided by their number, or by the kernel's size if padding counts."""
+    named = dict(workload.arguments)
+    padded = any(named.get("padding") or [0]) and named.get("count_include_pad", True)
+    height, width = workload["kernel_size"] * (2 // len(workload["kernel_size"]))
 
-
-def lower(workload, target, option) -> Lowering:
-    """The kernel of (x, out): the sum over the pixels that exist, divided by their number."""
-    def mean(total, size, lanes):
-        return total / cast(size, "float32", lanes)
-    return pool_lowering(workload, target, 0.0, lambda a, b: a + b, mean)
+    def mean(total, inside, lanes):
+        count = constant(height * width, "float32") if padded else cast(inside, "float32")
+        return total * splat(constant(1.0, "float32") / count, lanes)
+    return pool(workload, target, option, lambda lanes: constant(0.0, "float32", lanes), lambda a, b: a + b, mean)

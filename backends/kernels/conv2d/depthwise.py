@@ -1,6 +1,6 @@
-"""Depthwise convolution in float32, straight from the padded image."""
+"""Depthwise convolution in float32: vectors over channels, straight from the image."""
 
-from backends.convolution import depthwise_lowering, is_depthwise
+from backends.depthwise import depthwise, depthwise_options, is_depthwise
 
 PRIORITY = 0
 
@@ -11,10 +11,10 @@ def serves(workload, target) -> bool:
 
 
 def options(workload, target) -> list[dict]:
-    """There is one way."""
-    return [{}]
+    """See `depthwise_options`."""
+    return depthwise_options(workload, target)
 
 
 def lower(workload, target, option):
-    """See `depthwise_lowering`."""
-    return depthwise_lowering(workload, target, "float32")
+    """See `depthwise`."""
+    return depthwise(workload, target, option, "float32")

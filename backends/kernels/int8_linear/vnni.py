@@ -3,10 +3,9 @@ multiplied by four signed weights and added to an int32 without saturation (Inte
 """
 
 from backends.arithmetic import VNNI, has_vnni
-from backends.convolution import product_lowering, tile_options
+from backends.convolution import convolution, convolution_options
 
 PRIORITY = 0
-options = tile_options
 
 
 def serves(workload, target) -> bool:
@@ -14,6 +13,11 @@ def serves(workload, target) -> bool:
     return has_vnni(target)
 
 
+def options(workload, target) -> list[dict]:
+    """See `product_options`."""
+    return convolution_options(workload, target, VNNI)
+
+
 def lower(workload, target, option):
-    """See `product_lowering`."""
-    return product_lowering(workload, target, option, VNNI)
+    """See `convolution`."""
+    return convolution(workload, target, option, VNNI)

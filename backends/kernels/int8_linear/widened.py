@@ -1,18 +1,22 @@
 """Dense layer in 8-bit integers on any processor: bytes are widened to int32 and multiplied there.
 """
 
-from backends.arithmetic import WIDENED
-from backends.convolution import product_lowering, tile_options
+from backends.arithmetic import WIDENED, has_vnni
+from backends.convolution import convolution, convolution_options
 
 PRIORITY = 1
-options = tile_options
 
 
 def serves(workload, target) -> bool:
-    """Every target."""
-    return True
+    """Targets without a dot product of bytes."""
+    return not has_vnni(target)
+
+
+def options(workload, target) -> list[dict]:
+    """See `product_options`."""
+    return convolution_options(workload, target, WIDENED)
 
 
 def lower(workload, target, option):
-    """See `product_lowering`."""
-    return product_lowering(workload, target, option, WIDENED)
+    """See `convolution`."""
+    return convolution(workload, target, option, WIDENED)

@@ -1,18 +1,22 @@
-"""Dense layer in float32: vectors over outputs, one input broadcast at a time.
+"""Dense layer in float32: one input broadcast at a time, vectors over outputs.
 """
 
 from backends.arithmetic import FLOAT
-from backends.convolution import product_lowering, tile_options
+from backends.convolution import convolution, convolution_options
 
 PRIORITY = 1
-options = tile_options
 
 
 def serves(workload, target) -> bool:
-    """Every float32 dense layer."""
+    """Every float32 workload."""
     return workload["x"].dtype == "float32"
 
 
+def options(workload, target) -> list[dict]:
+    """See `product_options`."""
+    return convolution_options(workload, target, FLOAT)
+
+
 def lower(workload, target, option):
-    """See `product_lowering`."""
-    return product_lowering(workload, target, option, FLOAT)
+    """See `convolution`."""
+    return convolution(workload, target, option, FLOAT)

@@ -1,24 +1,22 @@
-"""Max-pooling of float32 or uint8 images: a border of the least value, then the maximum over the window."""
+"""Max-pooling of float32 or uint8 images: the maximum over what the window covers of the image."""
 
-from backends.pooling import pool_lowering
-from backends.workload import Lowering
+from backends.emit import constant
+from backends.pooling import pool, pool_options
 
 PRIORITY = 0
 LEAST = {"float32": float("-inf"), "uint8": 0}
+options = pool_options
 
 
 def serves(workload, target) -> bool:
     """Every float32 or uint8 image."""
-    return workload.out.dtype in LEAST
+    return workload.out.dtype in LEAST and len(workload.out.shape) == 4
 
 
-def options(workload, target) -> list[dict]:
-    """There is one way."""
-    return [{}]
-
-
-def lower(workload, target, option) -> Lowering:
-    """The kernel of (x, out)."""
+def lower(workload, target, option):
+    """See `pool`."""
     from tvm import tirx
 
-    return pool_lowering(workload, target, LEAST[workload.out.dtype], tirx.max, lambda total, size, lanes: total)
+    dtype = workload.out.dtype
+    return pool(workload, target, option, lambda lanes: constant(LEAST[dtype], dtype, lanes), tirx.max,
+                lambda total, inside, lanes: total)

@@ -1,15 +1,14 @@
 """Float32 to uint8: multiply, round half to even, shift by the zero point, saturate."""
 
-from backends.elementwise import elementwise
+from backends.elementwise import elementwise, same_or_gate
 from backends.emit import cast, clamp, constant
-from backends.workload import Lowering
 
 PRIORITY = 0
 
 
 def serves(workload, target) -> bool:
-    """Every quantise step."""
-    return True
+    """Every quantise step of images or vectors."""
+    return same_or_gate(workload)
 
 
 def options(workload, target) -> list[dict]:
@@ -17,15 +16,15 @@ def options(workload, target) -> list[dict]:
     return [{}]
 
 
-def lower(workload, target, option) -> Lowering:
-    """The kernel of (x, out). The float is clamped before it becomes an integer, so that huge ones saturate."""
+def value(arguments: dict, lanes: int, x):
+    """uint8 steps. The float is clamped before it becomes an integer, so that huge ones saturate."""
     from tvm import tirx
 
-    zero_point = workload["zero_point"]
+    zero_point = arguments["zero_point"]
+    steps = tirx.nearbyint(x * constant(arguments["inverse_scale"], "float32", lanes))
+    steps = clamp(steps, -1.0 - zero_point, 256.0 - zero_point, "float32", lanes)
+    steps = cast(steps, "int32", lanes) + constant(zero_point, "int32", lanes)
+    return cast(clamp(steps, 0, 255, "int32", lanes), "uint8", lanes)
 
-    def value(lanes, x):
-        steps = tirx.nearbyint(x * constant(workload["inverse_scale"], "float32", lanes))
-        steps = clamp(steps, -1.0 - zero_point, 256.0 - zero_point, "float32", lanes)
-        steps = cast(steps, "int32", lanes) + constant(zero_point, "int32", lanes)
-        return cast(clamp(steps, 0, 255, "int32", lanes), "uint8", lanes)
-    return elementwise(workload, target, value)
+
+lower = elementwise(value)

@@ -1,15 +1,14 @@
 """The logistic function of float32 tensors."""
 
-from backends.elementwise import elementwise
+from backends.elementwise import elementwise, same_or_gate
 from backends.emit import constant
-from backends.workload import Lowering
 
 PRIORITY = 0
 
 
 def serves(workload, target) -> bool:
-    """Every float32 tensor."""
-    return workload.out.dtype == "float32"
+    """Float32 tensors of one shape, or one value a channel."""
+    return workload.out.dtype == "float32" and same_or_gate(workload)
 
 
 def options(workload, target) -> list[dict]:
@@ -17,11 +16,12 @@ def options(workload, target) -> list[dict]:
     return [{}]
 
 
-def lower(workload, target, option) -> Lowering:
-    """The kernel of (x, out): 1 / (1 + exp(-x))."""
+def value(arguments: dict, lanes: int, x):
+    """1 / (1 + exp(-x))."""
     from tvm import tirx
 
-    def value(lanes, x):
-        one = constant(1.0, "float32", lanes)
-        return one / (one + tirx.exp(constant(0.0, "float32", lanes) - x))
-    return elementwise(workload, target, value)
+    one = constant(1.0, "float32", lanes)
+    return one / (one + tirx.exp(constant(0.0, "float32", lanes) - x))
+
+
+lower = elementwise(value)

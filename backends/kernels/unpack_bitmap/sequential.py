@@ -1,6 +1,6 @@
 """Sparse weights to dense ones, bit by bit: run once, when a network is loaded."""
 
-from backends.emit import cast, constant, function, load, loop, scratch, store
+from backends.emit import cast, constant, load, loop, scratch, store
 from backends.workload import Lowering
 
 PRIORITY = 0
@@ -17,17 +17,17 @@ def options(workload, target) -> list[dict]:
 
 
 def lower(workload, target, option) -> Lowering:
-    """The kernel of (bitmap, values, out)."""
+    """Counts the set bits in front of each element."""
     from tvm import tirx
 
-    bitmap, values = (tensor for _, tensor in workload.tensors)
+    values = workload["values"]
 
-    def body(bits, kept, out):
+    def body(buffers, sink):
         place = scratch(1, "int32", registers=True)
         store(place, constant(0, "int32"), 0)
         with loop(workload.out.size) as i:
-            bit = (cast(load(bits, i >> 3), "int32") >> (i & 7)) & 1
-            value = load(kept, tirx.min(load(place, 0), values.size - 1))
-            store(out, tirx.Select(bit > 0, value, constant(0, values.dtype)), i)
+            bit = (cast(load(buffers["bitmap"], i >> 3), "int32") >> (i & 7)) & 1
+            value = load(buffers["values"], tirx.min(load(place, 0), values.size - 1))
+            store(sink.out.buffer, tirx.Select(bit > 0, value, constant(0, values.dtype)), i)
             store(place, load(place, 0) + bit, 0)
-    return Lowering(function([bitmap, values, workload.out], body))
+    return Lowering(body)

@@ -1,0 +1,22 @@
+"""Convolution in float32 as a register-tiled product, straight from the image: any geometry.
+"""
+
+from backends.arithmetic import FLOAT
+from backends.convolution import convolution, convolution_options
+
+PRIORITY = 1
+
+
+def serves(workload, target) -> bool:
+    """Every float32 workload."""
+    return workload["x"].dtype == "float32"
+
+
+def options(workload, target) -> list[dict]:
+    """See `product_options`."""
+    return convolution_options(workload, target, FLOAT)
+
+
+def lower(workload, target, option):
+    """See `convolution`."""
+    return convolution(workload, target, option, FLOAT)

@@ -1,0 +1,24 @@
+"""Multiplication of float32 tensors, by one factor a channel (squeeze-and-excitation), or by a number."""
+
+from backends.elementwise import elementwise, same_or_gate
+from backends.emit import constant
+
+PRIORITY = 0
+
+
+def serves(workload, target) -> bool:
+    """Float32 tensors of one shape, or one value a channel."""
+    return workload.out.dtype == "float32" and same_or_gate(workload)
+
+
+def options(workload, target) -> list[dict]:
+    """There is one way."""
+    return [{}]
+
+
+def value(arguments: dict, lanes: int, x, *other):
+    """x * other."""
+    return x * (other[0] if other else constant(arguments["other"], "float32", lanes))
+
+
+lower = elementwise(value)

@@ -1,0 +1,156 @@
+"""Convolutions and dense layers as register-tiled products, vectors over output channels.
+
+sums[pixel, o] = sum over taps and input channels of x[pixel, tap, c] * w[tap, c, o]. A tile of pixels
+times a block of output vectors stays in registers over the whole sum (Goto and van de Geijn, Anatomy of
+High-Performance Matrix Multiplication, 2008): an input is broadcast, weights are loaded as vectors. Since
+inputs are read one by one they may lie in any layout, and a kernel larger than 1x1 needs no unfolding.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product as product_of
+from math import ceil
+
+from backends.channels import Block, blocks_of
+from backends.emit import bind, constant, load, loop, scratch, splat, store
+from backends.nest import loop_unless_one, nest
+from backends.view import View
+from backends.window import Window
+
+UNROLLED = 4
+HALF_VECTOR_COSTS = 0.5
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """`chunk` input channels are one step of the sum; `x(buffer, index)` reads them as one number, `weight(buffer,
+    index, lanes)` a vector of packed weights; `step(sums, x, weight, lanes)` multiplies and adds; `packed` is the
+    type of packed weights and `pack(weight, blocks, groups)` packs them."""
+
+    chunk: int
+    sum_dtype: str
+    x: Callable
+    weight: Callable
+    step: Callable
+    pack: Callable
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """`count` tiles of `size` pixels from `start` on, along rows or columns."""
+
+    start: int
+    count: int
+    size: int
+
+
+def tiles_of(extent: int, size: int) -> list[Tiles]:
+    """Covers the extent: tiles of `size`, then one of the rest."""
+    count, rest = divmod(extent, size)
+    tiles = [Tiles(0, count, size)] if count else []
+    return tiles + ([Tiles(count * size, 1, rest)] if rest else [])
+
+
+def product(window: Window, arithmetic: Arithmetic, lanes: int, threads: int, option: dict,
+            image: View, weights, base, first, finish: Callable) -> None:
+    """Writes the product of one group: `image` from its first input channel on; packed weights from `base` on;
+    `finish(sums, y, x, c, lanes)` takes results of channel c; the group's first is `first`.
+
+    An option has pixels of a tile (rows, columns), vectors of a block, and the `outer` loop: "channels" or "pixels"."""
+    blocks = blocks_of(window.group_outputs, lanes, option["vectors"])
+    rows, columns = tiles_of(window.out[0], option["rows"]), tiles_of(window.out[1], option["columns"])
+    for block, r, c in product_of(blocks, rows, columns):
+        extents = {"channels": block.count, "rows": r.count, "columns": c.count}
+        with nest(extents, option["outer"], threads) as index:
+            _tile(window, arithmetic, block, index["channels"], (r.start + index["rows"] * r.size, r.size),
+                  (c.start + index["columns"] * c.size, c.size), image, weights, base, first, finish)
+
+
+def _tile(window, arithmetic, block: Block, number, y, x, image: View, weights, base, first, finish) -> None:
+    (y0, rows), (x0, columns), width = y, x, block.width
+    steps = ceil(window.group_inputs / arithmetic.chunk)
+    panel = bind(base + window.taps * steps * (block.base + number * width))
+    sums = scratch(rows * columns * width, arithmetic.sum_dtype, registers=True)
+    pixels = [(r, c, (r * columns + c) * width) for r in range(rows) for c in range(columns)]
+    for _, _, place in pixels:
+        for vector in block.vectors:
+            at = place + _packed_place(block, vector)
+            store(sums, constant(0, arithmetic.sum_dtype, vector.lanes), at, vector.lanes)
+    corner = bind(image.at(0, y0 * window.stride[0], x0 * window.stride[1], 0))
+    for tap, k in _depth(window, steps):
+        at = panel + (tap[2] * steps + k) * width
+        vectors = [bind(arithmetic.weight(weights, at + _packed_place(block, v), v.lanes)) for v in block.vectors]
+        begin = corner + tap[0] * window.dilation[0] * image.row + tap[1] * window.dilation[1] * image.column
+        for r, c, place in pixels:
+            away = r * window.stride[0] * image.row + c * window.stride[1] * image.column
+            value = bind(arithmetic.x(image.buffer, begin + k * arithmetic.chunk * image.channel + away))
+            for vector, weight in zip(block.vectors, vectors):
+                at = place + _packed_place(block, vector)
+                total = arithmetic.step(load(sums, at, vector.lanes), splat(value, vector.lanes), weight, vector.lanes)
+                store(sums, total, at, vector.lanes)
+    channel = bind(first + block.first + number * width)
+    for r, c, place in pixels:
+        for vector in block.vectors:
+            total = load(sums, place + _packed_place(block, vector), vector.lanes)
+            finish(total, y0 + r, x0 + c, channel + vector.start, vector.lanes)
+
+
+def _packed_place(block: Block, vector) -> int:
+    """Where a vector begins in a packed row: after the vectors in front of it."""
+    return sum(v.lanes for v in block.vectors[:block.vectors.index(vector)])
+
+
+def _depth(window: Window, steps: int) -> Iterator[tuple[tuple, object]]:
+    """Loops over the taps and steps of a sum, ((row, column, number), step); short sums are unrolled."""
+    unrolled = steps <= UNROLLED
+    for_columns = window.kernel[1] if unrolled else 1
+    with loop_unless_one(window.kernel[0]) as r, loop_unless_one(1 if unrolled else window.kernel[1]) as s:
+        for column in range(for_columns):
+            s = column if unrolled else s
+            tap = (r, s, r * window.kernel[1] + s)
+            if unrolled:
+                yield from ((tap, k) for k in range(steps))
+            else:
+                with loop(steps) as k:
+                    yield tap, k
+
+
+def product_options(window: Window, target, arithmetic: Arithmetic, count: int = 4) -> list[dict]:
+    """The tilings with the least estimated time, best first."""
+    ranked = sorted(_tilings(window, target), key=lambda option: _cycles(window, target, arithmetic, option))
+    return ranked[:count]
+
+
+def _tilings(window: Window, target) -> Iterator[dict]:
+    registers = target.registers - 3
+    every = -(-window.group_outputs // target.lanes)
+    for vectors in range(1, min(every, 6) + 1):
+        room = max(1, (registers - vectors) // vectors)
+        for rows, columns in _shapes(window.out, room):
+            for outer in ("channels", "pixels"):
+                yield {"rows": rows, "columns": columns, "vectors": vectors, "outer": outer}
+
+
+def _shapes(out: tuple[int, int], room: int) -> set[tuple[int, int]]:
+    """Tiles of at most `room` pixels that divide a row evenly, or whole rows of a small image."""
+    if out[1] > room:
+        tiles = ceil(out[1] / room)
+        return {(1, ceil(out[1] / tiles)), (1, room), (1, ceil(out[1] / (tiles + 1)))}
+    rows = min(out[0], room // out[1])
+    return {(rows, out[1]), (ceil(out[0] / ceil(out[0] / rows)), out[1])}
+
+
+def _cycles(window: Window, target, arithmetic: Arithmetic, option: dict) -> float:
+    """Estimated cycles: per step of the sum the larger of multiply-adds (and their latency) and loads, per tile a
+    start, per block its weights from the next cache."""
+    depth, total = window.taps * ceil(window.group_inputs / arithmetic.chunk), 0.0
+    for block in blocks_of(window.group_outputs, target.lanes, option["vectors"]):
+        units = sum(max(HALF_VECTOR_COSTS, v.lanes / target.lanes) for v in block.vectors)
+        for r in tiles_of(window.out[0], option["rows"]):
+            for c in tiles_of(window.out[1], option["columns"]):
+                pixels, count = r.size * c.size, r.count * c.count * block.count
+                step = max(pixels * units, 4.0, units + pixels / 2 + 1)
+                total += count * (depth * step + 4 * pixels * units + 30)
+    weights = depth * window.group_outputs * 4
+    spilled = option["outer"] == "pixels" and weights > target.l1_bytes / 2
+    return total * (1.02 if spilled else 1.0)

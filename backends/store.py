@@ -1,0 +1,131 @@
+"""The kernel store: every option that was ever measured, by workload and target, in one SQLite file.
+
+A row is one option of one algorithm for one workload: its samples, or why it was refused. Rows belong to a
+fingerprint: the processor, its features, threads, TVM's version and the kernels' own code, so that nothing
+measured elsewhere or with other code is believed. Several processes may write at once; a row is written
+once and `retune` replaces it.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from backends.target import Target
+from backends.workload import Workload
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS options (
+  target TEXT, workload TEXT, algorithm TEXT, option TEXT, samples_us TEXT, refused TEXT,
+  PRIMARY KEY (target, workload, algorithm, option)
+);
+CREATE TABLE IF NOT EXISTS targets (target TEXT PRIMARY KEY, description TEXT);
+"""
+BUSY_S = 60.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One measured option: samples in microseconds, none if it was refused for the reason given."""
+
+    algorithm: str
+    option: dict[str, Any]
+    samples_us: tuple[float, ...]
+    refused: str = ""
+
+    @property
+    def us(self) -> float:
+        """The median, infinite if refused."""
+        return median(self.samples_us) if self.samples_us else float("inf")
+
+
+class Store:
+    """The trials of one target in the file at `path`, which is made if it is missing."""
+
+    def __init__(self, path: Path, target: Target):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        description = describe(target)
+        self._target = hashlib.sha256(description.encode()).hexdigest()[:16]
+        self._connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+        self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.executescript(SCHEMA)
+        self._connection.execute("INSERT OR IGNORE INTO targets VALUES (?, ?)", (self._target, description))
+
+    def trials(self, workload: Workload) -> list[Trial]:
+        """What was measured for the workload, fastest first."""
+        rows = self._connection.execute("SELECT algorithm, option, samples_us, refused FROM options"
+                                        " WHERE target = ? AND workload = ?", (self._target, key(workload)))
+        trials = [Trial(name, json.loads(option), tuple(json.loads(samples)), refused)
+                  for name, option, samples, refused in rows]
+        return sorted(trials, key=lambda trial: trial.us)
+
+    def best(self, workload: Workload) -> Trial | None:
+        """The fastest option that was not refused."""
+        return next((trial for trial in self.trials(workload) if trial.samples_us), None)
+
+    def add(self, workload: Workload, trials: Iterable[Trial]) -> None:
+        """Records trials together, in place of older ones of the same options."""
+        rows = [(self._target, key(workload), trial.algorithm, json.dumps(trial.option, sort_keys=True),
+                 json.dumps(trial.samples_us), trial.refused) for trial in trials]
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany("INSERT OR REPLACE INTO options VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def forget(self, workload: Workload) -> None:
+        """Removes the workload's trials."""
+        self._connection.execute("DELETE FROM options WHERE target = ? AND workload = ?", (self._target, key(workload)))
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._connection.close()
+
+
+def default_path() -> Path:
+    """NETWRIGHT_STORE, or kernels.db in the user's cache folder."""
+    from platformdirs import user_cache_path
+
+    return Path(os.environ.get("NETWRIGHT_STORE") or user_cache_path("netwright") / "kernels.db")
+
+
+def key(workload: Workload) -> str:
+    """The workload as text."""
+    return json.dumps(asdict(workload), sort_keys=True)
+
+
+def describe(target: Target) -> str:
+    """What a measured time depends on beside the workload."""
+    import tvm
+
+    return json.dumps({"cpu": _cpu_model() if target.connection == "local" else target.name, "mcpu": target.mcpu,
+                       "kind": target.kind, "threads": target.threads, "tvm": tvm.__version__,
+                       "lanes": target.lanes, "features": sorted(target.features), "kernels": _code()}, sort_keys=True)
+
+
+@cache
+def _code() -> str:
+    """A digest of the code that writes and measures kernels."""
+    folder = Path(__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        digest.update(file.relative_to(folder).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def _cpu_model() -> str:
+    """The processor as the system names it: model name, family, model and stepping on Linux."""
+    wanted = ("model name", "cpu family", "model", "stepping")
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    found = {name.strip(): value.strip() for name, value in fields.items() if name.strip() in wanted}
+    return json.dumps(found, sort_keys=True) if found else platform.machine()

@@ -1,0 +1,161 @@
+"""Finding the fastest kernel of a workload: every option is compiled, checked against torch, then timed.
+
+A workload's options are compiled together, in this process, so a trial costs its code generation and a
+few milliseconds of runs. Steps that follow the op and its clamp do not change which option is fastest:
+they are left out, and workloads that differ only there share one record.
+"""
+
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from backends.lowering import arguments_of, choices, kernel, name_of, no_kernel
+from backends.store import Store, Trial
+from backends.target import Target
+from backends.workload import Lowering, Tensor, Workload
+
+TOLERANCE = 1e-4
+SAMPLE_S, SAMPLES, CLOSE = 1e-3, 4, 1.1
+
+
+def bare(workload: Workload) -> Workload:
+    """The workload that is measured in its place: no steps, no clamp."""
+    unclamped = {"low": float("-inf"), "high": float("inf")} if workload.out.dtype == "float32" else {}
+    arguments = tuple((name, unclamped.get(name, value)) for name, value in workload.arguments)
+    return replace(workload, arguments=arguments, then=())
+
+
+def best(workload: Workload, target: Target, store: Store, retune: bool = False) -> Trial:
+    """The fastest option, from the store or measured now. CompileError if no kernel file serves the workload or
+    every option miscomputes."""
+    workload = bare(workload)
+    if retune:
+        store.forget(workload)
+    found = store.best(workload)
+    if found is None:
+        store.add(workload, tune(workload, target))
+        found = store.best(workload)
+    if found is None:
+        raise no_kernel(workload, target)
+    return found
+
+
+@dataclass(frozen=True)
+class _Option:
+    """A compiled option: runs into `out` with its packed arguments."""
+
+    algorithm: str
+    option: dict[str, Any]
+    function: Any
+    timer: Any
+    arguments: list
+    out: Any
+
+
+def tune(workload: Workload, target: Target) -> list[Trial]:
+    """Measures every option on random inputs. Wrong results are refused and never timed."""
+    found = choices(workload, target)
+    inputs = random_inputs(workload)
+    expected = reference(workload, inputs)
+    options, refused = [], []
+    for option in _compiled(workload, target, found, inputs):
+        option.function(*option.arguments, option.out)
+        error = difference(option.out.numpy(), expected)
+        if error > (TOLERANCE if expected.dtype.kind == "f" else 0):
+            refused.append(Trial(option.algorithm, option.option, (), f"differs from torch by {error:.2g}"))
+        else:
+            options.append(option)
+    return _timed(options) + refused
+
+
+def _timed(options: list[_Option]) -> list[Trial]:
+    """A first sample of each; those close to the best take turns for the rest."""
+    samples = {id(option): [] for option in options}
+    runs = {id(option): _runs(option) for option in options}
+    for turn in range(SAMPLES):
+        least = min((min(taken) for taken in samples.values() if taken), default=float("inf"))
+        for option in options:
+            taken = samples[id(option)]
+            if turn == 0 or min(taken) <= CLOSE * least:
+                taken.append(1e6 * option.timer(runs[id(option)], *option.arguments, option.out))
+    return [Trial(option.algorithm, option.option, tuple(samples[id(option)])) for option in options]
+
+
+def _runs(option: _Option) -> int:
+    """Runs that fill a sample."""
+    return max(1, round(SAMPLE_S / option.timer(1, *option.arguments, option.out)))
+
+
+def _compiled(workload: Workload, target: Target, found: list[tuple[ModuleType, dict]], inputs) -> list[_Option]:
+    """All options in one module."""
+    import tvm
+
+    lowered = [(algorithm, option, algorithm.lower(workload, target, option)) for algorithm, option in found]
+    functions = {}
+    for i, (_, _, lowering) in enumerate(lowered):
+        functions[f"kernel{i}"] = kernel([(workload, lowering, 0)], workload.out)
+        functions |= {f"pack{i}_{name}": packed.function for name, packed in lowering.packed.items()}
+    functions = {name: function.with_attr("global_symbol", name) for name, function in functions.items()}
+    module = tvm.compile(tvm.IRModule(functions), target.tvm())
+    return [_option(module, i, workload, *each, inputs) for i, each in enumerate(lowered)]
+
+
+def _option(module, i: int, workload: Workload, algorithm, option: dict, lowering: Lowering, inputs) -> _Option:
+    import tvm
+
+    arguments = []
+    for (name, value), tensor in zip(inputs.items(), arguments_of(workload, lowering).values()):
+        argument = tvm.runtime.tensor(in_memory(value, workload[name]))
+        if name in lowering.packed:
+            room = tvm.runtime.tensor(np.zeros(tensor.memory, tensor.dtype))
+            module[f"pack{i}_{name}"](argument, room)
+            argument = room
+        arguments.append(argument)
+    out = tvm.runtime.tensor(np.zeros(workload.out.memory, workload.out.dtype))
+
+    def timer(number: int, *values) -> float:
+        return module.mod.time_evaluator(f"kernel{i}", tvm.cpu(), number=number)(*values).mean
+    return _Option(name_of(algorithm), option, module[f"kernel{i}"], timer, arguments, out)
+
+
+def random_inputs(workload: Workload) -> dict[str, np.ndarray]:
+    """Random values of every input by name, in the shapes of torch."""
+    rng = np.random.default_rng(0)
+    return {name: _random(rng, name, tensor) for name, tensor in workload.inputs}
+
+
+def _random(rng, name: str, tensor: Tensor) -> np.ndarray:
+    if tensor.dtype == "float32":
+        return rng.standard_normal(tensor.shape, np.float32)
+    low, high = {"scale": (2**30, 2**31 - 1), "shift": (36, 46), "bias": (-20_000, 20_000)}.get(
+        name, (np.iinfo(tensor.dtype).min, np.iinfo(tensor.dtype).max))
+    return rng.integers(low, high, tensor.shape, tensor.dtype, endpoint=True)
+
+
+def reference(workload: Workload, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    """What torch computes: the deployed op of that name, or torch's own, as the result lies in memory."""
+    import torch
+
+    tensors = [torch.from_numpy(value) for value in inputs.values()]
+    op = getattr(torch.ops.netwright, workload.op, None) or getattr(torch.ops.aten, workload.op)
+    named = {name: list(value) if isinstance(value, tuple) else value for name, value in workload.arguments}
+    with torch.no_grad():
+        return in_memory(op(*tensors, **named).numpy(), workload.out)
+
+
+def in_memory(value: np.ndarray, tensor: Tensor) -> np.ndarray:
+    """An array of the tensor's shape as it lies in memory."""
+    if tensor.layout != "plain":
+        value = np.moveaxis(value, 1, -1)
+    return np.ascontiguousarray(value)
+
+
+def difference(out: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference over the largest expected magnitude; infinite if any is not a number."""
+    wide = expected.astype(np.float64)
+    error = np.abs(out.astype(np.float64) - wide)
+    if not error.size or np.isnan(error).any():
+        return float("inf")
+    return float(error.max() / max(np.abs(wide).max(), 1e-30)) if error.max() else 0.0
