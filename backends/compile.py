@@ -12,35 +12,80 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from backends.fusion import Group, groups_of
+from backends.fallback import emit_fallback
+from backends.fusion import Group, groups_of, inputs_of
 from backends.graph import read
-from backends.lowering import algorithm_named, kernel
+from backends.lowering import algorithm_named, kernel, served_on
+from backends.roofline import Roofline, flops, moved_bytes
 from backends.store import Store, Trial, default_path
 from backends.target import Target
-from backends.tune import best
+from backends.tune import bare, best
 from backends.workload import Lowering, Tensor, Workload
+
+FALLBACK = "fallback"
 
 
 @dataclass(frozen=True)
 class OpReport:
-    """Which kernel serves a workload of the graph; `node` names the group's result. `us`: the kernel alone, measured
-    without the steps fused to it."""
+    """Which kernel serves a workload of the graph; `node` names the group's result, `steps` what is fused to it.
+
+    `us`: the kernel alone, measured without its steps. `gflops` counts what the op is by definition, so that a
+    kernel which needs fewer products can pass the peak; `percent_of_bound` is the roofline's time over the kernel's, where
+    `bound` is "compute" or "memory". `once`: it runs when the network is loaded, not at each inference. A
+    "fallback" is not measured alone: None.
+    """
 
     node: str
     op: str
     algorithm: str
     option: dict
-    us: float
+    us: float | None
     workload: str
+    steps: tuple[str, ...]
+    gflops: float | None
+    percent_of_peak: float | None
+    gbps: float | None
+    percent_of_bandwidth: float | None
+    bound: str | None
+    percent_of_bound: float | None
+    once: bool
+
+
+def report_on(group: Group, workload: Workload, trial: Trial, roofline: Roofline, once: bool) -> OpReport:
+    """The figures of one workload's kernel."""
+    measured = bare(workload)
+    compute, memory = roofline.compute_us(measured), roofline.memory_us(measured)
+    return OpReport(group.name, workload.op, trial.algorithm, trial.option, trial.us, str(workload),
+                    tuple(step.op for step in workload.then), flops(measured) / trial.us / 1e3, 100 * compute / trial.us,
+                    moved_bytes(measured) / trial.us / 1e3, 100 * memory / trial.us,
+                    "compute" if compute > memory else "memory", 100 * max(compute, memory) / trial.us, once)
+
+
+def unserved(group: Group) -> OpReport:
+    """An op that TVM lowers in its own way; its kernel is not measured alone."""
+    workload = group.parts[0].workload
+    return OpReport(group.name, workload.op, FALLBACK, {}, None, str(workload), (), None, None, None, None, None, None, False)
 
 
 @dataclass(frozen=True)
 class CompileReport:
-    """What was compiled: `parameters` are the stored tensors in the order in which the library takes them."""
+    """What was compiled: `parameters` are the stored tensors in the order in which the library takes them. `seconds`: all
+    of it; `tune_seconds`: measuring what the store did not know."""
 
     ops: tuple[OpReport, ...]
     parameters: tuple[str, ...]
     seconds: float
+    tune_seconds: float
+
+    @property
+    def fallback(self) -> int:
+        """Ops that no kernel file serves."""
+        return sum(op.algorithm == FALLBACK for op in self.ops)
+
+    @property
+    def layout_changes(self) -> int:
+        """Copies at each inference that only change the layout."""
+        return sum(op.op == "clone" and not op.once for op in self.ops)
 
 
 def compile_program(program, target: Target, library: Path, store: Path | None = None,
@@ -53,14 +98,14 @@ def compile_program(program, target: Target, library: Path, store: Path | None =
     from tvm import relax
 
     begin = time.perf_counter()
-    graph = read(program)
+    graph = read(program, served_on(target))
     groups = groups_of(graph)
     builder = _Builder(target, Store(store or default_path(), target), retune)
     module = builder.module(graph, groups)
     relax.build(module, target.tvm(), relax_pipeline=_passes()).export_library(str(library))
     signature = program.graph_signature.inputs_to_parameters | program.graph_signature.inputs_to_buffers
     order = tuple(signature[name] for name in graph.stored)
-    return CompileReport(tuple(builder.reports), order, time.perf_counter() - begin)
+    return CompileReport(tuple(builder.reports), order, time.perf_counter() - begin, builder.tune_seconds)
 
 
 def _passes():
@@ -78,7 +123,11 @@ class _Builder:
 
     def __init__(self, target: Target, store: Store, retune: bool):
         self.target, self.store, self.retune = target, store, retune
+        self.roofline = store.roofline()
         self.reports: list[OpReport] = []
+        self._once: set[str] = set()
+        self._retuned: set[Workload] = set()
+        self.tune_seconds = 0.0
         self._lowered: dict[Workload, tuple[Trial, Lowering]] = {}
         self._kernels: dict[tuple, object] = {}
 
@@ -86,7 +135,7 @@ class _Builder:
         """`main`, its weights' part split off, and a function for each group alone."""
         from tvm import relax
 
-        builder = relax.BlockBuilder()
+        builder, self._once = relax.BlockBuilder(), set(graph.stored)
         named = {name: relax.Var(name, _type(tensor)) for name, tensor in {**graph.inputs, **graph.stored}.items()}
         types = {**graph.inputs, **graph.stored, **{group.name: group.out for group in groups}}
         with builder.function("main", list(named.values()), attrs={"num_input": len(graph.inputs)}):
@@ -118,6 +167,8 @@ class _Builder:
 
         if not group.parts:
             return builder.emit(relax.op.reshape(named[group.source], group.out.memory))
+        if group.unserved:
+            return emit_fallback(builder, group.unserved, [named[name] for name in inputs_of(group)])
         parts = [(part, self._lower(part.workload)[1]) for part in group.parts]
         arguments = [argument for part, lowering in parts for argument in _packed(builder, part, lowering, named)]
         key = (tuple((part.workload, part.channel) for part, _ in parts), group.out)
@@ -128,21 +179,24 @@ class _Builder:
 
     def _lower(self, workload: Workload) -> tuple[Trial, Lowering]:
         if workload not in self._lowered:
-            trial = best(workload, self.target, self.store, self.retune)
+            begin = time.perf_counter()
+            fresh = self.retune and bare(workload) not in self._retuned
+            trial = best(workload, self.target, self.store, fresh)
+            self._retuned.add(bare(workload))
+            self.tune_seconds += time.perf_counter() - begin
             algorithm = algorithm_named(workload.op, trial.algorithm)
             self._lowered[workload] = trial, algorithm.lower(workload, self.target, trial.option)
         return self._lowered[workload]
 
     def _report(self, group: Group) -> None:
+        if group.unserved:
+            self.reports.append(unserved(group))
+            return
         for part in group.parts:
             trial, _ = self._lower(part.workload)
-            self.reports.append(OpReport(group.name, part.workload.op, trial.algorithm, trial.option, trial.us,
-                                         str(part.workload)))
-
-
-def inputs_of(group: Group) -> list[str]:
-    """The names of all that a group reads, once each, in order."""
-    return list(dict.fromkeys(name for part in group.parts for name in part.inputs))
+            once = set(part.inputs) <= self._once
+            self.reports.append(report_on(group, part.workload, trial, self.roofline, once))
+            self._once |= {group.name} if once else set()
 
 
 def _packed(builder, part, lowering: Lowering, named: dict[str, object]) -> list:

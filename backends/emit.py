@@ -1,6 +1,7 @@
 """Writing TIR functions with explicit vectors: flat views of tensors, loads, splats, tiles of a range."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from backends.workload import Tensor
@@ -32,6 +33,18 @@ def loop_between(first, end):
     from tvm.tirx.script.builder import ir as T
 
     return T.serial(first, end)
+
+
+@contextmanager
+def when(condition):
+    """`with when(condition)`: only if it holds; a condition known now costs nothing."""
+    from tvm.tirx.script.builder import ir as T
+
+    if condition is True:
+        yield
+    else:
+        with T.If(condition), T.Then():
+            yield
 
 
 def scratch(size: int, dtype: str, registers: bool = False):

@@ -7,6 +7,7 @@ is copied.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from backends.graph import Graph, Node
 from backends.lowering import is_step
@@ -25,12 +26,18 @@ class Part:
 @dataclass(frozen=True)
 class Group:
     """What one kernel computes: `name` and `out` are the result's, of the last node; without parts, a reshape of
-    `source`."""
+    `source`; with `unserved`, the program's node that no kernel serves."""
 
     name: str
     out: Tensor
     parts: tuple[Part, ...]
     source: str = ""
+    unserved: Any = None
+
+
+def inputs_of(group: Group) -> list[str]:
+    """The names of all that a group reads, once each, in order."""
+    return list(dict.fromkeys(name for part in group.parts for name in part.inputs))
 
 
 def groups_of(graph: Graph) -> list[Group]:
@@ -69,14 +76,14 @@ def _alone(node: Node, groups: dict[str, Group], readers: dict[str, int]) -> _Ma
         return _Made(Group(node.name, node.out, (), node.inputs[0]))
     if node.workload.op == "cat" and dict(node.workload.arguments).get("dim", 0) == 1:
         return _concatenated(node, groups, readers)
-    return _Made(Group(node.name, node.out, (Part(node.workload, node.inputs),)))
+    return _Made(Group(node.name, node.out, (Part(node.workload, node.inputs),), unserved=node.unserved))
 
 
 def _concatenated(node: Node, groups: dict[str, Group], readers: dict[str, int]) -> _Made:
     parts, inner, channel = [], [], 0
     for (_, tensor), name in zip(node.workload.tensors, node.inputs):
         made = groups.get(name)
-        if made and made.parts and readers[name] == 1:
+        if made and made.parts and not made.unserved and readers[name] == 1:
             parts += [replace(part, channel=channel + part.channel) for part in made.parts]
             inner.append(name)
         else:
@@ -92,7 +99,7 @@ def _joined(node: Node, groups: dict[str, Group], readers: dict[str, int], order
         return None
     host = groups.get(max(node.inputs, key=lambda name: order.get(name, -1)))
     shapes = {tensor.shape for _, tensor in node.workload.tensors}
-    if host is None or len(host.parts) != 1 or readers[host.name] > 1 or shapes != {node.out.shape}:
+    if host is None or host.unserved or node.unserved or len(host.parts) != 1 or readers[host.name] > 1 or shapes != {node.out.shape}:
         return None
     if host.parts[0].channel or host.out.layout != node.out.layout or len(node.out.shape) not in (2, 4):
         return None

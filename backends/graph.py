@@ -1,26 +1,31 @@
 """An exported program as a list of op nodes with their workloads and tensor layouts.
 
-Images inside the network lie channels last; the network's inputs and outputs, and what a reshape takes
-and gives, lie plain. Where the two meet, a copy node is put in, unless the image has one pixel.
+Images inside the network lie channels last; the network's inputs and outputs, weights, and what a reshape
+takes and gives lie plain. Where the two meet, a copy node is put in, unless the image has one pixel.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from backends.workload import CHANNELS_LAST, PLAIN, Tensor, Workload
 
-# Ops that only rename memory.
-RENAMES = {"flatten", "view", "reshape", "squeeze", "unsqueeze", "_unsafe_view", "alias", "detach", "dropout", "clone"}
+# Ops that give the same memory another shape, and ops that give what they take.
+RESHAPES = {"flatten", "view", "reshape", "squeeze", "unsqueeze", "_unsafe_view"}
+IDENTITIES = {"alias", "detach", "dropout", "clone", "contiguous", "feature_dropout"}
 
 
 @dataclass(frozen=True)
 class Node:
     """An op of the graph: its results are called `name`; `inputs` are names of nodes, inputs or stored tensors.
-    `workload` is None for a reshape, which gives `out`."""
+    `workload` is None for a reshape, which gives `out`. `unserved` is the program's own node where no kernel file
+    serves the workload."""
 
     name: str
     inputs: tuple[str, ...]
     out: Tensor
     workload: Workload | None
+    unserved: Any = None
 
 
 @dataclass(frozen=True)
@@ -33,10 +38,10 @@ class Graph:
     output: str
 
 
-def read(program) -> Graph:
-    """The graph of a `torch.export.ExportedProgram` with one result."""
+def read(program, serves: Callable[[Workload], bool]) -> Graph:
+    """The graph of a `torch.export.ExportedProgram` with one result; `serves` tells whether a workload has a kernel."""
     parameters = program.graph_signature.inputs_to_parameters | program.graph_signature.inputs_to_buffers
-    reader = _Reader({}, {}, [], {})
+    reader = _Reader(serves, {}, {}, [], {}, {})
     for node in program.graph.nodes:
         if node.op == "placeholder":
             place = reader.stored if node.name in parameters else reader.inputs
@@ -45,7 +50,7 @@ def read(program) -> Graph:
             reader.add(node)
         elif node.op == "output":
             output, = node.all_input_nodes
-    return Graph(reader.inputs, reader.stored, tuple(reader.nodes), reader.plain(output.name))
+    return Graph(reader.inputs, reader.stored, tuple(reader.nodes), reader.plain(reader.same.get(output.name, output.name)))
 
 
 def tensor_of(node) -> Tensor:
@@ -61,28 +66,47 @@ def op_of(node) -> str:
 
 @dataclass
 class _Reader:
+    serves: Callable[[Workload], bool]
     inputs: dict[str, Tensor]
     stored: dict[str, Tensor]
     nodes: list[Node]
     tensors: dict[str, Tensor]
+    same: dict[str, str]
 
     def add(self, node) -> None:
         """Reads one call of an op."""
-        if op_of(node) in RENAMES:
-            source, out = self.plain(node.all_input_nodes[0].name), tensor_of(node)
+        if op_of(node) in IDENTITIES:
+            self.same[node.name] = self._name(node.all_input_nodes[0])
+            return
+        if op_of(node) in RESHAPES:
+            source, out = self.plain(self._name(node.all_input_nodes[0])), tensor_of(node)
             self._append(Node(node.name, (source,), out, None))
             return
-        named = _named_arguments(node)
+        made = self._node(node, self._name)
+        if made.workload.op != "cat" and not self.serves(made.workload):
+            made = self._node(node, lambda source: self.plain(self._name(source)))
+            out = tensor_of(node)
+            made = Node(node.name, made.inputs, out, replace(made.workload, out=out), node)
+        self._append(made)
+
+    def _node(self, node, name_of: Callable[[Any], str]) -> Node:
+        """The op's workload on its tensors, by the names that `name_of` gives."""
         tensors, arguments, inputs = [], [], []
-        for name, value in named.items():
-            listed = value if isinstance(value, list | tuple) else [value]
+        for name, value in _named_arguments(node).items():
+            listed = list(value) if isinstance(value, list | tuple) else [value]
             if listed and all(hasattr(item, "meta") for item in listed):
-                tensors += [(name if item is value else f"{name}{i}", self.tensors[item.name]) for i, item in enumerate(listed)]
-                inputs += [item.name for item in listed]
+                names = [name_of(item) for item in listed]
+                tensors += [(name if listed[0] is value else f"{name}{i}", self.tensors[n]) for i, n in enumerate(names)]
+                inputs += names
             elif value is not None:
                 arguments.append((name, tuple(value) if isinstance(value, list) else value))
-        workload = _normal(Workload(op_of(node), tuple(tensors), tuple(arguments), inside(tensor_of(node))))
-        self._append(Node(node.name, tuple(inputs), workload.out, workload))
+        out = tensor_of(node) if self.stored.keys() >= set(inputs) else inside(tensor_of(node))
+        workload = _normal(Workload(op_of(node), tuple(tensors), tuple(arguments), out))
+        return Node(node.name, tuple(inputs), out, workload)
+
+    def _name(self, node) -> str:
+        """The tensor that a node of the program is."""
+        return self.same.get(node.name, node.name)
 
     def plain(self, name: str) -> str:
         """The name of the tensor as it is in plain layout; a copy is put in where memory must change."""

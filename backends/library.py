@@ -1,6 +1,6 @@
 """A compiled network in memory: the library's code with the stored tensors bound to it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,15 @@ class Library:
     def run_op(self, node: str, inputs: Sequence[np.ndarray]) -> np.ndarray:
         """The output of one op of the graph on these tensors, weights as they are stored."""
         return self.machine[f"op_{node}"](*(self._tensor(np.ascontiguousarray(value)) for value in inputs)).numpy()
+
+    def runner(self, image: np.ndarray) -> Callable[[], np.ndarray]:
+        """A function that runs the network on this input, which is handed over once, and gives the outputs."""
+        self.machine.set_input("main", self._tensor(np.ascontiguousarray(image)), *self.bound)
+
+        def run() -> np.ndarray:
+            self.machine.invoke_stateful("main")
+            return self.machine.get_outputs("main").numpy()
+        return run
 
     def seconds(self, image: np.ndarray, number: int) -> float:
         """Mean seconds of `number` inferences in a row, timed inside TVM."""

@@ -49,6 +49,11 @@ def choices(workload: Workload, target: Target) -> list[tuple[ModuleType, dict[s
     return [(algorithm, option) for algorithm in serving for option in algorithm.options(workload, target)]
 
 
+def served_on(target: Target):
+    """A function that tells whether some kernel file serves a workload on the target."""
+    return lambda workload: any(algorithm.serves(workload, target) for algorithm in algorithms(workload.op))
+
+
 def no_kernel(workload: Workload, target: Target) -> CompileError:
     """Names an op that no kernel file serves."""
     known = ", ".join(name_of(a) for a in algorithms(workload.op)) or "none"

@@ -17,7 +17,6 @@ from backends.nest import loop_unless_one, nest
 from backends.view import View
 from backends.window import Window
 
-UNROLLED = 4
 HALF_VECTOR_COSTS = 0.5
 
 
@@ -101,18 +100,9 @@ def _packed_place(block: Block, vector) -> int:
 
 
 def _depth(window: Window, steps: int) -> Iterator[tuple[tuple, object]]:
-    """Loops over the taps and steps of a sum, ((row, column, number), step); short sums are unrolled."""
-    unrolled = steps <= UNROLLED
-    for_columns = window.kernel[1] if unrolled else 1
-    with loop_unless_one(window.kernel[0]) as r, loop_unless_one(1 if unrolled else window.kernel[1]) as s:
-        for column in range(for_columns):
-            s = column if unrolled else s
-            tap = (r, s, r * window.kernel[1] + s)
-            if unrolled:
-                yield from ((tap, k) for k in range(steps))
-            else:
-                with loop(steps) as k:
-                    yield tap, k
+    """Loops over the taps and steps of a sum: ((row, column, number), step)."""
+    with loop_unless_one(window.kernel[0]) as r, loop_unless_one(window.kernel[1]) as s, loop_unless_one(steps) as k:
+        yield (r, s, r * window.kernel[1] + s), k
 
 
 def product_options(window: Window, target, arithmetic: Arithmetic, count: int = 4) -> list[dict]:

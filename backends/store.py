@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from backends.roofline import Roofline, measure_roofline
 from backends.target import Target
 from backends.workload import Workload
 
@@ -26,7 +27,7 @@ CREATE TABLE IF NOT EXISTS options (
   target TEXT, workload TEXT, algorithm TEXT, option TEXT, samples_us TEXT, refused TEXT,
   PRIMARY KEY (target, workload, algorithm, option)
 );
-CREATE TABLE IF NOT EXISTS targets (target TEXT PRIMARY KEY, description TEXT);
+CREATE TABLE IF NOT EXISTS targets (target TEXT PRIMARY KEY, description TEXT, roofline TEXT);
 """
 BUSY_S = 60.0
 
@@ -51,12 +52,13 @@ class Store:
 
     def __init__(self, path: Path, target: Target):
         path.parent.mkdir(parents=True, exist_ok=True)
+        self.target = target
         description = describe(target)
         self._target = hashlib.sha256(description.encode()).hexdigest()[:16]
         self._connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.executescript(SCHEMA)
-        self._connection.execute("INSERT OR IGNORE INTO targets VALUES (?, ?)", (self._target, description))
+        self._connection.execute("INSERT OR IGNORE INTO targets VALUES (?, ?, NULL)", (self._target, description))
 
     def trials(self, workload: Workload) -> list[Trial]:
         """What was measured for the workload, fastest first."""
@@ -81,6 +83,14 @@ class Store:
     def forget(self, workload: Workload) -> None:
         """Removes the workload's trials."""
         self._connection.execute("DELETE FROM options WHERE target = ? AND workload = ?", (self._target, key(workload)))
+
+    def roofline(self) -> Roofline:
+        """The target's measured peak and bandwidths; measured now if they are not known."""
+        (text,), = self._connection.execute("SELECT roofline FROM targets WHERE target = ?", (self._target,))
+        if text is None:
+            text = measure_roofline(self.target).text()
+            self._connection.execute("UPDATE targets SET roofline = ? WHERE target = ?", (text, self._target))
+        return Roofline.parse(text)
 
     def close(self) -> None:
         """Closes the file."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from backends.lowering import arguments_of, choices, kernel, name_of, no_kernel
+from backends.lowering import algorithms, arguments_of, choices, kernel, name_of, no_kernel
 from backends.store import Store, Trial
 from backends.target import Target
 from backends.workload import Lowering, Tensor, Workload
@@ -121,8 +121,12 @@ def _option(module, i: int, workload: Workload, algorithm, option: dict, lowerin
 
 
 def random_inputs(workload: Workload) -> dict[str, np.ndarray]:
-    """Random values of every input by name, in the shapes of torch."""
+    """Random values of every input by name, in the shapes of torch. A kernel file whose inputs depend on each other
+    gives them itself (`inputs(workload, rng)`)."""
     rng = np.random.default_rng(0)
+    for algorithm in algorithms(workload.op):
+        if hasattr(algorithm, "inputs"):
+            return algorithm.inputs(workload, rng)
     return {name: _random(rng, name, tensor) for name, tensor in workload.inputs}
 
 

@@ -22,7 +22,7 @@ class View:
         """The view of an image tensor [N, C, H, W], or of [N, C] as images of one pixel."""
         batch, channels, height, width = sides(tensor)
         row, column, channel = (width, 1, height * width)
-        if tensor.layout == CHANNELS_LAST:
+        if tensor.layout == CHANNELS_LAST or len(tensor.shape) != 4:
             row, column, channel = (width * channels, channels, 1)
         return cls(buffer, 0, channels * height * width, row, column, channel)
 
@@ -44,7 +44,10 @@ class View:
 
 
 def sides(tensor: Tensor) -> tuple[int, int, int, int]:
-    """Images, channels, height, width; 1x1 for a tensor of two dimensions."""
+    """Images, channels, height, width: 1x1 for a tensor of two dimensions; a tensor that is no image is one row of
+    channels."""
+    if len(tensor.shape) not in (2, 4):
+        return 1, tensor.size, 1, 1
     batch, channels, *rest = tensor.shape
     height, width = rest or (1, 1)
     return batch, channels, height, width

@@ -57,7 +57,7 @@ class Scorer:
         self.space.check(self.dataset.shape)
         self._constraints = [Constraint.parse(text) for text in study.study.constraints]
         self._teacher = None
-        self._worker = Worker(_environment(target.threads))
+        self._worker = Worker(environment(target.threads))
 
     def __enter__(self) -> Self:
         return self
@@ -170,5 +170,6 @@ def _replace(aside: Path, folder: Path) -> None:
     os.replace(aside, folder)
 
 
-def _environment(threads: int) -> dict[str, str]:
+def environment(threads: int) -> dict[str, str]:
+    """Variables of a process that measures on so many threads."""
     return {name: str(threads) for name in ("TVM_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}

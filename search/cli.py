@@ -9,6 +9,7 @@ COMMANDS = {
     "run": "run a study file and print its front", "resume": "go on with a study's directory",
     "front": "print the Pareto front of a study", "select": "name one candidate within limits, measured again",
     "export": "write a candidate's model folder", "targets": "list the devices that can be measured",
+    "measure": "time a network on a target, op by op, beside other runtimes", "bench": "the project's own benchmarks",
     "blocks": "list the building blocks", "methods": "list compressions and recipes",
 }
 
@@ -47,7 +48,20 @@ def _parser() -> argparse.ArgumentParser:
     _select_options(made["select"])
     made["export"].add_argument("candidate", metavar="CANDIDATE", help="id, or its beginning")
     made["export"].add_argument("--to", metavar="FOLDER", required=True)
+    _measure_options(made["measure"])
+    made["bench"].add_argument("name", metavar="NAME", help="kernels or nets")
+    made["bench"].add_argument("--target", default="local")
+    made["bench"].add_argument("--json", metavar="FILE", help="write all figures to FILE")
     return parser
+
+
+def _measure_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="FILE.onnx, FILE.pt2, module:function, NAME@SIZE of the zoo, or a candidate")
+    parser.add_argument("--target", default="local")
+    parser.add_argument("--vs", metavar="A,B", default="", help="other runtimes: onnxruntime, openvino, torch")
+    parser.add_argument("--input", type=_shape, default=(1, 3, 224, 224), metavar="1x3x224x224", help="shape of the input")
+    parser.add_argument("--retune", action="store_true", help="measure every kernel again, whatever the store knows")
+    parser.add_argument("--json", metavar="FILE", help="write all figures to FILE")
 
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +78,13 @@ def _select_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-latency-ms", type=float, metavar="X")
     parser.add_argument("--max-bytes", type=int, metavar="N")
     parser.add_argument("--min-accuracy", type=float, metavar="A")
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    sides = text.split("x")
+    if not all(side.isdigit() and int(side) > 0 for side in sides):
+        raise argparse.ArgumentTypeError(f"{text!r} must be whole numbers joined by x, as 1x3x224x224")
+    return tuple(int(side) for side in sides)
 
 
 def _positive(text: str) -> int:

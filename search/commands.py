@@ -7,6 +7,8 @@ from pathlib import Path
 from search import front, progress, storage
 from search.study_file import StudyError, StudyFile, load, seconds
 
+MEASURE_S = 1800.0
+
 
 def run(args) -> None:
     """Starts a study."""
@@ -72,6 +74,38 @@ def export(args) -> None:
     with _scorer(study, directory) as scorer:
         write_export(scorer, {**row, **known.get(row["id"], {})}, Path(args.to))
     _say(f"next: python {Path(args.to) / 'run.py'} IMAGE (needs only apache-tvm, numpy and pillow)")
+
+
+def measure(args) -> None:
+    """Times a network, op by op, beside other runtimes."""
+    from backends.target import load as load_target
+    from backends.worker import Worker
+    from evaluators import peers
+    from evaluators.measured import measure_model
+    from evaluators.score import environment
+    from search import measured
+
+    wanted = _listed(args.vs) or []
+    peers.check(wanted)
+    worker = Worker(environment(load_target(args.target).threads))
+    try:
+        result = worker.call(measure_model, args.model, args.input, args.target, wanted, args.retune, timeout_s=MEASURE_S)
+    finally:
+        worker.close()
+    measured.show(args.model, result)
+    _write_json(args.json, result)
+
+
+def bench(args) -> None:
+    """Runs one of the project's own benchmarks."""
+    from search import bench as benchmarks
+
+    if args.name not in benchmarks.names():
+        raise StudyError(f"unknown benchmark {args.name!r}; known: {', '.join(benchmarks.names())}")
+    benchmark = benchmarks.load(args.name)
+    result = benchmark.run(args.target)
+    benchmark.show(result)
+    _write_json(args.json, result)
 
 
 def targets(args) -> None:
@@ -176,6 +210,13 @@ def _row_of(rows: list[dict], wanted: str, directory: Path) -> dict:
         raise StudyError(f"{wanted!r} names {len(found)} scored candidates of {directory}; `netwright front"
                          f" {directory}` lists ids")
     return found[0]
+
+
+def _write_json(path: str | None, result: dict) -> None:
+    import json
+
+    if path:
+        Path(path).write_text(json.dumps(result, indent=1))
 
 
 def _listed(text: str | None) -> list[str] | None:

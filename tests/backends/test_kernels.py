@@ -9,46 +9,56 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import spaces.ops
-from backends.lowering import algorithms, name_of, ops
+from backends.lowering import algorithm_named, algorithms, is_step, kernel, name_of, ops
 from backends.target import load
-from backends.workload import Tensor, Workload
+from backends.workload import Step, Tensor, Workload
 
 spaces.ops.register_all()
 TARGET = load("local")
 F = torch.nn.functional
 
 
-def tensor_of(value: torch.Tensor) -> Tensor:
+def tensor_of(value: torch.Tensor, layout: str = "plain") -> Tensor:
     """Shape and type as the backend writes them."""
-    return Tensor(tuple(value.shape), str(value.dtype).removeprefix("torch."))
+    return Tensor(tuple(value.shape), str(value.dtype).removeprefix("torch."), layout if value.dim() == 4 else "plain")
 
 
 def run(algorithm, workload: Workload, option: dict, inputs: list[torch.Tensor]) -> np.ndarray:
-    """Compiles one kernel with its packing and runs it on the inputs."""
+    """Compiles one kernel with its packing, runs it on the inputs, and gives the result as torch would."""
     import tvm
 
     lowering = algorithm.lower(workload, TARGET, option)
-    functions = {"main": lowering.kernel, **{f"pack_{n}": p.function for n, p in lowering.packed.items()}}
+    functions = {"main": kernel([(workload, lowering, 0)], workload.result),
+                 **{f"pack_{n}": p.function for n, p in lowering.packed.items()}}
     functions = {name: f.with_attr("global_symbol", name) for name, f in functions.items()}
     module = tvm.compile(tvm.IRModule(functions), TARGET.tvm())
     arguments = []
-    for (name, _), value in zip(workload.tensors, inputs):
-        argument = tvm.runtime.tensor(np.ascontiguousarray(value.numpy()))
+    for (name, tensor), value in zip(workload.inputs, inputs):
+        argument = tvm.runtime.tensor(np.ascontiguousarray(memory(value, tensor)))
         if name in lowering.packed:
             packed = lowering.packed[name].tensor
             room = tvm.runtime.tensor(np.full(packed.shape, 77, packed.dtype))
             module[f"pack_{name}"](argument, room)
             argument = room
         arguments.append(argument)
-    out = tvm.runtime.tensor(np.full(workload.out.shape, 77, workload.out.dtype))
+    out = tvm.runtime.tensor(np.full(workload.result.memory, 77, workload.result.dtype))
     module["main"](*arguments, out)
-    return out.numpy()
+    return np.moveaxis(out.numpy(), -1, 1) if workload.result.layout == "channels_last" else out.numpy()
 
 
-def check(op: str, algorithm: str, names: list[str], inputs: list[torch.Tensor], arguments: dict, expected) -> None:
-    """Runs every option of an algorithm on a workload and compares with the expected result."""
-    workload = Workload(op, tuple(zip(names, map(tensor_of, inputs))), tuple(arguments.items()), tensor_of(expected))
-    module, = (a for a in algorithms(op) if name_of(a) == algorithm)
+def memory(value: torch.Tensor, tensor: Tensor) -> np.ndarray:
+    """The values in the order of the tensor's layout."""
+    return value.permute(0, 2, 3, 1).numpy() if tensor.layout == "channels_last" else value.numpy()
+
+
+def check(op: str, algorithm: str, names: list[str], inputs: list[torch.Tensor], arguments: dict, expected,
+          image: str = "channels_last") -> None:
+    """Runs every option of an algorithm on a workload and compares with the expected result. The first input lies as
+    `image` says; weights lie plain."""
+    layouts = [image if name not in ("weight", "bitmap", "values") else "plain" for name in names]
+    tensors = tuple((name, tensor_of(value, layout)) for name, value, layout in zip(names, inputs, layouts))
+    workload = Workload(op, tensors, tuple(arguments.items()), tensor_of(expected, "channels_last"))
+    module = algorithm_named(op, algorithm)
     if not module.serves(workload, TARGET):
         return
     for option in module.options(workload, TARGET):
@@ -59,36 +69,41 @@ def check(op: str, algorithm: str, names: list[str], inputs: list[torch.Tensor],
             np.testing.assert_array_equal(out, expected.numpy())
 
 
+CHANNELS = st.one_of(st.integers(1, 40), st.integers(1, 200), st.sampled_from([16, 24, 37, 64]))
+
+
 @st.composite
 def convolutions(draw):
-    """Geometry of a convolution that exists: channels 1..40, sides 1..20, groups, strides, dilation."""
-    style = draw(st.sampled_from(["pointwise", "plain", "plain", "grouped", "depthwise"]))
-    inputs, outputs = draw(st.integers(1, 40)), draw(st.integers(1, 40))
-    groups, kernel = 1, [1, 1] if style == "pointwise" else [draw(st.integers(1, 5)), draw(st.integers(1, 5))]
+    """Geometry of a convolution that exists: channels 1..200, sides 1..57, groups, strides, dilation."""
+    style = draw(st.sampled_from(["pointwise", "plain", "3x3", "grouped", "depthwise"]))
+    inputs, outputs = draw(CHANNELS), draw(CHANNELS)
+    groups, kernel = 1, {"pointwise": [1, 1], "3x3": [3, 3]}.get(style) or [draw(st.integers(1, 7)) for _ in "yx"]
     if style == "grouped":
         groups = draw(st.integers(2, 3))
-        inputs, outputs = groups * min(inputs, 7), groups * min(outputs, 7)
+        inputs, outputs = groups * min(inputs, 40), groups * min(outputs, 40)
     if style == "depthwise":
         groups = outputs = inputs
     dilation = [draw(st.integers(1, 2)) for _ in "yx"] if style == "plain" else [1, 1]
     stride = [draw(st.integers(1, 2)) for _ in "yx"] if draw(st.booleans()) else [1, 1]
     padding = [draw(st.integers(0, k // 2 + 1)) for k in kernel]
     least = [max(1, dilation[i] * (kernel[i] - 1) + 1 - 2 * padding[i]) for i in (0, 1)]
-    size = [draw(st.integers(least[i], least[i] + 17)) for i in (0, 1)]
+    size = [draw(st.integers(least[i], max(least[i], draw(st.sampled_from([9, 20, 57]))))) for i in (0, 1)]
     geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     return draw(st.integers(1, 2)), inputs, outputs, kernel, size, geometry, draw(st.integers(0, 2**31))
 
 
 @pytest.mark.parametrize("algorithm", [name_of(a) for a in algorithms("conv2d")])
-@given(case=convolutions(), low=st.sampled_from([-math.inf, 0.0]), high=st.sampled_from([math.inf, 6.0]))
-@settings(max_examples=40, deadline=None)
-def test_float_convolution_matches_torch(algorithm, case, low, high):
+@given(case=convolutions(), low=st.sampled_from([-math.inf, 0.0]), high=st.sampled_from([math.inf, 6.0]),
+       image=st.sampled_from(["channels_last", "channels_last", "plain"]))
+@settings(max_examples=30, deadline=None)
+def test_float_convolution_matches_torch(algorithm, case, low, high, image):
     batch, inputs, outputs, kernel, size, geometry, seed = case
     torch.manual_seed(seed)
     x, bias = torch.randn(batch, inputs, *size), torch.randn(outputs)
     weight = torch.randn(outputs, inputs // geometry["groups"], *kernel)
     expected = F.conv2d(x.double(), weight.double(), bias.double(), **geometry).clamp(low, high).float()
-    check("conv2d", algorithm, ["x", "weight", "bias"], [x, weight, bias], {**geometry, "low": low, "high": high}, expected)
+    check("conv2d", algorithm, ["x", "weight", "bias"], [x, weight, bias], {**geometry, "low": low, "high": high},
+          expected, image)
 
 
 def integer_parameters(outputs: int, to_float: bool) -> tuple[list[torch.Tensor], dict]:
@@ -193,19 +208,59 @@ def test_quantising_matches_numpy_bit_for_bit(shape, scale, zero_point):
           torch.from_numpy(np.clip(steps, 0, 255).astype("uint8")))
 
 
-@given(shape=IMAGES, other=st.integers(1, 9))
+ELEMENTWISE = {
+    "relu": ({}, F.relu), "relu6": ({}, F.relu6), "hardsigmoid": ({}, F.hardsigmoid), "hardswish": ({}, F.hardswish),
+    "sigmoid": ({}, torch.sigmoid), "silu": ({}, F.silu), "hardtanh": ({"min_val": -0.5, "max_val": 2.0}, lambda x: x.clamp(-0.5, 2)),
+    "clamp": ({"min": 0.25}, lambda x: x.clamp(min=0.25)), "add": ({"other": 3.0}, lambda x: x + 3),
+    "mul": ({"other": -2.5}, lambda x: x * -2.5), "quantize": None,
+}
+
+
+@pytest.mark.parametrize("op", [op for op in ops() if is_step(op)])
+@given(shape=st.one_of(IMAGES, st.tuples(st.integers(1, 3), st.integers(1, 70))))
+@settings(max_examples=8, deadline=None)
+def test_element_wise_ops_match_torch(op, shape):
+    if ELEMENTWISE[op] is None:  # has a test of its own
+        return
+    x, (arguments, expected) = 4 * torch.randn(shape), ELEMENTWISE[op]
+    check(op, "elementwise", ["x"], [x], arguments, expected(x))
+
+
+@given(shape=IMAGES)
 @settings(max_examples=12, deadline=None)
-def test_the_small_ops_match_torch(shape, other):
-    x, y = torch.randn(shape), torch.randn(shape)
-    gate = torch.rand(*shape[:2], 1, 1)
-    more = torch.randint(0, 255, (shape[0], other, *shape[2:]), dtype=torch.uint8)
-    whole = torch.randint(0, 255, shape, dtype=torch.uint8)
+def test_two_operands_and_layouts_match_torch(shape):
+    x, y, gate = torch.randn(shape), torch.randn(shape), torch.rand(*shape[:2], 1, 1)
     check("add", "elementwise", ["x", "y"], [x, y], {}, x + y)
-    check("sigmoid", "elementwise", ["x"], [x], {}, torch.sigmoid(x))
-    check("mul", "channel_gate", ["x", "y"], [x, gate], {}, x * gate)
+    check("mul", "elementwise", ["x", "y"], [x, gate], {}, x * gate)
     check("adaptive_avg_pool2d", "mean", ["x"], [x], {"output_size": [1, 1]}, x.mean((2, 3), keepdim=True))
-    check("cat", "copy", ["t0", "t1"], [whole, more], {"dim": 1}, torch.cat([whole, more], 1))
-    check("cat", "copy", ["t0", "t1", "t2"], [x, y, x], {"dim": 1}, torch.cat([x, y, x], 1))
+    check("clone", "vectors", ["self"], [x], {}, x, image="plain")
+    check("softmax", "rows", ["x"], [5 * x.flatten(1)], {"dim": -1}, torch.softmax(5 * x.double().flatten(1), 1).float())
+
+
+@given(shape=IMAGES, kernel=st.integers(1, 4), padding=st.booleans(), counted=st.booleans())
+@settings(max_examples=12, deadline=None)
+def test_average_pool_counts_its_padding_as_torch_does(shape, kernel, padding, counted):
+    x, padding = torch.randn(*shape[:2], shape[2] + 3, shape[3] + 3), kernel // 2 * padding
+    expected = F.avg_pool2d(x, kernel, 1, padding, count_include_pad=counted)
+    check("avg_pool2d", "windows", ["x"], [x], {"kernel_size": [kernel] * 2, "stride": [1, 1], "padding": [padding] * 2,
+                                                "count_include_pad": counted}, expected)
+
+
+@given(shape=IMAGES, outputs=st.integers(1, 40))
+@settings(max_examples=12, deadline=None)
+def test_steps_run_on_the_results_before_they_are_stored(shape, outputs):
+    """A residual sum, h-swish and a quantise step in the kernel of a 1x1 convolution."""
+    x, weight, bias = torch.randn(shape), torch.randn(outputs, shape[1], 1, 1), torch.randn(outputs)
+    other = torch.randn(shape[0], outputs, *shape[2:])
+    expected = F.hardswish(F.conv2d(x, weight, bias) + other)
+    image = tensor_of(other, "channels_last")
+    workload = Workload("conv2d", (("x", tensor_of(x, "channels_last")), ("weight", tensor_of(weight)), ("bias", tensor_of(bias))),
+                        (("stride", (1, 1)), ("padding", (0, 0)), ("dilation", (1, 1)), ("groups", 1),
+                         ("low", -math.inf), ("high", math.inf)), image,
+                        (Step("add", (None, image), (), image), Step("hardswish", (None,), (), image)))
+    module = algorithm_named("conv2d", "direct")
+    out = run(module, workload, module.options(workload, TARGET)[0], [x, weight, bias, other])
+    np.testing.assert_allclose(out, expected.numpy(), rtol=1e-4, atol=1e-4 * float(expected.abs().max() + 1e-6))
 
 
 @given(size=st.integers(1, 300), kept=st.floats(0.01, 1), integer=st.booleans())

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 import evaluators.score as scoring
-from backends.lowering import ops
 from evaluators.score import Scorer
 from search.study_file import load
 from spaces.candidate import Candidate
@@ -87,16 +86,21 @@ def test_a_full_disk_ends_the_study_instead_of_failing_candidates(scorer, monkey
 def test_every_op_of_the_study_s_space_has_kernels(scorer):
     import random
 
+    from backends.fusion import groups_of
+    from backends.graph import read
+    from backends.lowering import choices, served_on
+    from backends.target import load
     from evaluators.pipeline import untrained
-    from evaluators.program import op_nodes
     from evaluators.subject import export_program
 
-    rng, called = random.Random(0), set()
+    rng, checked = random.Random(0), 0
     for _ in range(8):
         candidate = scorer.space.sample(lambda name, options: rng.choice(options))
         try:
             program = export_program(untrained(candidate, scorer.dataset, scorer.study.train), scorer.dataset)
         except scoring.EmptyRange:
             continue
-        called |= {node.target.__name__.split(".")[0] for node in op_nodes(program)}
-    assert called - {"flatten"} <= set(ops())
+        parts = [part for group in groups_of(read(program, served_on(load("local")))) for part in group.parts]
+        assert all(choices(part.workload, load("local")) for part in parts)
+        checked += len(parts)
+    assert checked > 50

@@ -22,6 +22,7 @@ def lower(workload, target, option):
     height, width = workload["kernel_size"] * (2 // len(workload["kernel_size"]))
 
     def mean(total, inside, lanes):
-        count = constant(height * width, "float32") if padded else cast(inside, "float32")
-        return total * splat(constant(1.0, "float32") / count, lanes)
+        if padded or isinstance(inside, int):
+            return total * constant(1.0 / (height * width if padded else inside), "float32", lanes)
+        return total * splat(constant(1.0, "float32") / cast(inside, "float32"), lanes)
     return pool(workload, target, option, lambda lanes: constant(0.0, "float32", lanes), lambda a, b: a + b, mean)

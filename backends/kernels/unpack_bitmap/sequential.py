@@ -16,6 +16,16 @@ def options(workload, target) -> list[dict]:
     return [{}]
 
 
+def inputs(workload, rng) -> dict:
+    """As many set bits as there are values."""
+    import numpy as np
+
+    bits = np.zeros(workload["bitmap"].size * 8, np.uint8)
+    bits[rng.permutation(workload.out.size)[: workload["values"].size]] = 1
+    values = rng.integers(-100, 100, workload["values"].size).astype(workload["values"].dtype)
+    return {"bitmap": np.packbits(bits, bitorder="little"), "values": values}
+
+
 def lower(workload, target, option) -> Lowering:
     """Counts the set bits in front of each element."""
     from tvm import tirx

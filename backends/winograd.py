@@ -1,0 +1,239 @@
+"""3x3 convolution by minimal filtering (Winograd, 1980; Lavin and Gray, 2016): F(m x m, 3 x 3) takes (m + 2)^2
+products for m^2 results where the direct sum takes 9 m^2.
+
+Y = A^T [ sum over c of (G g G^T) * (B^T d B) ] A. Each of the (m + 2)^2 places is a product of matrices
+[tiles, inputs] x [inputs, outputs]. A strip of tile rows is transformed, multiplied and transformed back
+while it lies in the cache; weights are transformed when a network is loaded.
+"""
+
+from dataclasses import dataclass, replace
+
+from backends.channels import blocks_of, vectors_of
+from backends.convolution import last_step
+from backends.arithmetic import FLOAT
+from backends.emit import bind, constant, function, load, loop, scratch, store, when
+from backends.nest import loop_unless_one
+from backends.product import product, product_options
+from backends.view import View
+from backends.window import Window, bordered
+from backends.workload import CHANNELS_LAST, Lowering, Packed, Tensor
+
+Matrix = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class Transform:
+    """F(m, 3) at the points 0, 1, -1 (2, -2) and infinity. Inputs and outputs are transformed by two matrices each,
+    applied one after the other, which share the sums and differences of the points' pairs."""
+
+    inputs: tuple[Matrix, Matrix]
+    weights: Matrix
+    outputs: tuple[Matrix, Matrix]
+
+
+def _pairs(count: int) -> Matrix:
+    """(x0, x1 + x2, x1 - x2, ..., last): sums and differences of neighbours."""
+    size = 2 * count + 2
+    rows = [[0.0] * size for _ in range(size)]
+    rows[0][0] = rows[-1][-1] = 1.0
+    for i in range(1, size - 1, 2):
+        rows[i][i] = rows[i][i + 1] = rows[i + 1][i] = 1.0
+        rows[i + 1][i + 1] = -1.0
+    return tuple(map(tuple, rows))
+
+
+TRANSFORMS = {
+    2: Transform((((1, 0, -1, 0), (0, 0, 1, 0), (0, 1, 0, 0), (0, 1, 0, -1)), _pairs(1)),
+                 ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)),
+                 (_pairs(1), ((1, 1, 0, 0), (0, 0, 1, -1)))),
+    4: Transform((((4, 0, -5, 0, 1, 0), (0, 0, -4, 0, 1, 0), (0, -4, 0, 1, 0, 0), (0, 0, -1, 0, 1, 0),
+                   (0, -2, 0, 2, 0, 0), (0, 4, 0, -5, 0, 1)), _pairs(2)),
+                 ((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6), (1 / 24, 1 / 12, 1 / 6),
+                  (1 / 24, -1 / 12, 1 / 6), (0, 0, 1)),
+                 (_pairs(2), ((1, 1, 0, 1, 0, 0), (0, 0, 1, 0, 2, 0), (0, 1, 0, 4, 0, 0), (0, 0, 1, 0, 8, 1)))),
+}
+
+
+def applied(matrix: Matrix, values: list, lanes: int) -> list:
+    """Each row's combination of the values."""
+    return [_combined(row, values, lanes) for row in matrix]
+
+
+def _combined(row: tuple[float, ...], values: list, lanes: int):
+    total = None
+    for factor, value in sorted(zip(row, values), key=lambda pair: pair[0] != 1):
+        if factor == 0:
+            continue
+        if total is None:
+            total = value if factor == 1 else value * constant(factor, "float32", lanes)
+        elif abs(factor) == 1:
+            total = total + value if factor > 0 else total - value
+        else:
+            total = total + value * constant(factor, "float32", lanes)
+    return bind(total)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Sizes: results a side `m`, inputs a side `size`, tiles (rows, columns), tile rows of a strip."""
+
+    m: int
+    tiles: tuple[int, int]
+    strip: int
+
+    @property
+    def size(self) -> int:
+        return self.m + 2
+
+    @property
+    def places(self) -> int:
+        return self.size**2
+
+    @property
+    def count(self) -> int:
+        """Tiles of a strip."""
+        return self.strip * self.tiles[1]
+
+
+def winograd_options(workload, target) -> list[dict]:
+    """Both tile sizes, strips of one size that fills a product's tile and of all rows, each with its best tiling."""
+    options = []
+    for m in TRANSFORMS:
+        window, tiles = Window.of(workload), _tiles(workload, m)
+        strips = [r for r in range(1, tiles[0] + 1) if tiles[0] % r == 0]
+        small = next((r for r in strips if r * tiles[1] >= target.registers // 2), tiles[0])
+        for strip in sorted({small, next((r for r in strips if r >= 2 * small), small)}):
+            inner = product_options(_inner(window, _Plan(m, tiles, strip)), target, FLOAT, 1)[0]
+            options.append({"m": m, "strip": strip, **inner})
+    return options
+
+
+def _tiles(workload, m: int) -> tuple[int, int]:
+    height, width = workload.out.shape[2:]
+    return -(-height // m), -(-width // m)
+
+
+def _inner(window: Window, plan: _Plan) -> Window:
+    """The product of one place of a strip, as a 1x1 convolution of a row of tiles."""
+    row, one = (1, plan.count), (1, 1)
+    return Window(1, window.inputs, window.outputs, row, one, one, (0, 0), one, row, 1)
+
+
+def winograd(workload, target, option: dict) -> Lowering:
+    """The kernel of (x, weight, bias)."""
+    window, plan = Window.of(workload), _Plan(option["m"], _tiles(workload, option["m"]), option["strip"])
+    inner, lanes = _inner(window, plan), target.lanes
+    packed = _packed(workload["weight"], option, lanes)
+    covered = replace(window, out=(plan.tiles[0] * plan.m, plan.tiles[1] * plan.m))
+
+    def body(buffers, sink):
+        x = View.of(buffers["x"], workload["x"])
+        bias = [buffers[name] for name, _ in workload.tensors[2:]]
+
+        def finish(total, n, y, x, c, lanes):
+            with when(y < window.out[0] if window.out[0] % plan.m else True):
+                with when(x < window.out[1] if window.out[1] % plan.m else True):
+                    sink.put(last_step(workload, total, [load(b, c, lanes) for b in bias], lanes), n, y, x, c, lanes)
+        with loop_unless_one(window.batch) as n:
+            image = bordered(x.of_image(n), workload["x"], covered, 0.0, lanes)
+            with loop(plan.tiles[0] // plan.strip, target.threads > 1) as strip:
+                given = scratch(plan.places * plan.count * window.inputs, "float32")
+                made = scratch(plan.places * plan.count * window.outputs, "float32")
+                _transform_inputs(plan, window, image, strip * plan.strip, given, lanes)
+                with loop(plan.places) as place:
+                    view = View(given, place * plan.count * window.inputs, 0, 0, window.inputs, 1)
+
+                    def keep(sums, y, x, c, lanes):
+                        store(made, sums, (place * plan.count + x) * window.outputs + c, lanes)
+                    base = place * (packed.tensor.size // plan.places)
+                    product(inner, FLOAT, lanes, 1, option, view, buffers["weight"], base, 0, keep)
+                _transform_outputs(plan, window, made, strip * plan.strip, n, finish, lanes)
+    return Lowering(body, {"weight": packed})
+
+
+def _transform_inputs(plan: _Plan, window: Window, image: View, first_row, given, lanes: int) -> None:
+    first, second = TRANSFORMS[plan.m].inputs
+    for c, width in _channel_loops(window.inputs, lanes):
+        with loop(plan.strip) as row, loop(plan.tiles[1]) as column, c as channel:
+            corner = bind(image.at(0, (first_row + row) * plan.m, column * plan.m, channel))
+            tile = row * plan.tiles[1] + column
+            half = scratch(plan.places * width, "float32", registers=True)
+            for j in range(plan.size):
+                values = [bind(load(image.buffer, corner + i * image.row + j * image.column, width, image.channel))
+                          for i in range(plan.size)]
+                for i, value in enumerate(applied(second, applied(first, values, width), width)):
+                    store(half, value, (i * plan.size + j) * width, width)
+            for i in range(plan.size):
+                values = [load(half, (i * plan.size + j) * width, width) for j in range(plan.size)]
+                for j, value in enumerate(applied(second, applied(first, values, width), width)):
+                    to = ((i * plan.size + j) * plan.count + tile) * window.inputs + channel
+                    store(given, value, to, width)
+
+
+def _transform_outputs(plan: _Plan, window: Window, made, first_row, n, finish, lanes: int) -> None:
+    first, second = TRANSFORMS[plan.m].outputs
+    for c, width in _channel_loops(window.outputs, lanes):
+        with loop(plan.strip) as row, loop(plan.tiles[1]) as column, c as channel:
+            tile = row * plan.tiles[1] + column
+            half = scratch(plan.m * plan.size * width, "float32", registers=True)
+            for j in range(plan.size):
+                values = [bind(load(made, ((i * plan.size + j) * plan.count + tile) * window.outputs + channel, width))
+                          for i in range(plan.size)]
+                for i, value in enumerate(applied(second, applied(first, values, width), width)):
+                    store(half, value, (i * plan.size + j) * width, width)
+            for i in range(plan.m):
+                values = [load(half, (i * plan.size + j) * width, width) for j in range(plan.size)]
+                for j, value in enumerate(applied(second, applied(first, values, width), width)):
+                    finish(value, n, (first_row + row) * plan.m + i, column * plan.m + j, channel, width)
+
+
+def _channel_loops(channels: int, lanes: int):
+    """(a loop over first channels, lanes) for full vectors, then for the rest."""
+    full = channels // lanes
+    if full:
+        yield _ChannelLoop(0, full, lanes), lanes
+    for vector in vectors_of(channels, lanes)[full:]:
+        yield _ChannelLoop(vector.start, 1, vector.lanes), vector.lanes
+
+
+class _ChannelLoop:
+    def __init__(self, first: int, count: int, lanes: int):
+        self._first, self._lanes, self._loop = first, lanes, loop_unless_one(count)
+
+    def __enter__(self):
+        return self._first + self._loop.__enter__() * self._lanes
+
+    def __exit__(self, *exception):
+        return self._loop.__exit__(*exception)
+
+
+def _packed(weight: Tensor, option: dict, lanes: int) -> Packed:
+    """[outputs, inputs, 3, 3] as G g G^T: [place, blocks, inputs, block width]."""
+    outputs, inputs = weight.shape[:2]
+    matrix, blocks = TRANSFORMS[option["m"]].weights, blocks_of(outputs, lanes, option["vectors"])
+    size = len(matrix)
+    rows = sum(block.count * block.width for block in blocks) * inputs
+    tensor = Tensor((size * size * rows,), "float32")
+
+    def body(stored, packed):
+        for block in blocks:
+            place = 0
+            for vector in block.vectors:
+                with loop(block.count) as number, loop(inputs) as c, loop(vector.lanes) as lane:
+                    output = block.first + number * block.width + vector.start + lane
+                    taps = [bind(load(stored, (output * inputs + c) * 9 + tap)) for tap in range(9)]
+                    columns = [applied(matrix, taps[s::3], 1) for s in range(3)]
+                    at = (block.base + number * block.width) * inputs + c * block.width + place + lane
+                    for i in range(size):
+                        for j, value in enumerate(applied(matrix, [column[i] for column in columns], 1)):
+                            store(packed, value, (i * size + j) * rows + at)
+                place += vector.lanes
+    return Packed(function([weight, tensor], body), tensor)
+
+
+def serves_winograd(workload) -> bool:
+    """3x3, stride 1, ungrouped, on images that lie channels last and have at least one full tile."""
+    window = Window.of(workload)
+    plain = window.stride == window.dilation == (1, 1) and window.groups == 1
+    return (workload["x"].dtype == "float32" and workload["x"].layout == CHANNELS_LAST and plain
+            and window.kernel == (3, 3) and min(window.inputs, window.outputs, *window.out) >= 4)

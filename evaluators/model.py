@@ -1,0 +1,114 @@
+"""A network by name: a `module:function`, a .pt2 or .onnx file, NAME@SIZE of the zoo, or a candidate as text."""
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+
+class ModelError(ValueError):
+    """A network that cannot be read: names it, and what would be right."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """`network`: the torch module; `program`: exported for one input, batch norms folded; `image`: a random input;
+    `onnx`: its ONNX file if it came as one."""
+
+    network: Any
+    program: "ExportedProgram"
+    image: np.ndarray
+    onnx: Path | None = None
+
+    def as_onnx(self, folder: Path) -> Path:
+        """The ONNX file, written into the folder if there is none yet."""
+        import torch
+
+        if self.onnx is not None:
+            return self.onnx
+        path = folder / "model.onnx"
+        torch.onnx.export(self.network, (torch.from_numpy(self.image),), path, dynamo=True, verbose=False)
+        return path
+
+
+def load_model(text: str, shape: tuple[int, ...]) -> Model:
+    """The network that `text` names, for inputs of `shape`; zoo networks and files know their own."""
+    if text.endswith(".pt2"):
+        return _from_program(_file(text))
+    if text.endswith(".onnx"):
+        return _from_onnx(_file(text))
+    name, at, size = text.partition("@")
+    if at:
+        if not size.isdigit():
+            raise ModelError(f"{text!r}: the image size {size!r} is no whole number, as in mobilenet_v2@224")
+        from spaces import zoo
+
+        return from_module(zoo.network(name, int(size), 1000 if int(size) > 64 else 10), (1, 3, int(size), int(size)))
+    if "/" in text and ":" in text.split()[0]:
+        return from_module(_candidate(text, shape), shape)
+    return from_module(_called(text), shape)
+
+
+def _candidate(text: str, shape: tuple[int, ...]):
+    """The uncompressed network of a candidate, its batch norms with the statistics of random images."""
+    import torch
+
+    from spaces.build import build
+    from spaces.candidate import Candidate
+    from spaces.zoo import settled
+
+    torch.manual_seed(0)
+    return settled(build(Candidate.parse(text), shape[1:]), torch.randn(4, *shape[1:]))
+
+
+def from_module(network, shape: tuple[int, ...]) -> Model:
+    """A torch module in eval mode."""
+    import torch
+
+    from spaces.fold import exported
+
+    image = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    return Model(network.eval(), exported(network, image), image.numpy())
+
+
+def _file(text: str) -> Path:
+    if not Path(text).is_file():
+        raise ModelError(f"{text}: no such file")
+    return Path(text)
+
+
+def _called(text: str):
+    module, colon, function = text.partition(":")
+    if not colon:
+        raise ModelError(f"{text!r} is no model; give FILE.onnx, FILE.pt2, module:function or NAME@SIZE of the zoo")
+    try:
+        return getattr(importlib.import_module(module), function)()
+    except (ImportError, AttributeError) as error:
+        raise ModelError(f"{text!r}: {error}") from None
+
+
+def _from_program(path: Path) -> Model:
+    import torch
+
+    import spaces.ops
+    from spaces.fold import folded
+
+    spaces.ops.register_all()
+    program = torch.export.load(path)
+    shape, = (node.meta["val"].shape for node in program.graph.nodes
+              if node.op == "placeholder" and node.name in program.graph_signature.user_inputs)
+    image = torch.randn(tuple(shape), generator=torch.Generator().manual_seed(0))
+    return Model(program.module(), folded(program, image), image.numpy())
+
+
+def _from_onnx(path: Path) -> Model:
+    from evaluators.onnx_import import read_onnx
+
+    network, shape = read_onnx(path)
+    model = from_module(network, shape)
+    return Model(network, model.program, model.image, path)

@@ -1,0 +1,73 @@
+"""Whole networks beside ONNX Runtime and OpenVINO, in turns: the zoo at 224x224 and 32x32, and ten random candidates of
+studies/cifar10.toml without compression. Each network is measured in a process of its own."""
+
+import sys
+from math import exp, log
+from pathlib import Path
+from statistics import fmean
+
+from rich.console import Console
+from rich.table import Table
+
+from backends.worker import Worker
+from evaluators.measured import measure_model
+
+LARGE = ("squeezenet1_1@224", "mobilenet_v1@224", "mobilenet_v2@224", "mobilenet_v3_small@224")
+SMALL = ("squeezenet1_1@32", "mobilenet_v1@32", "mobilenet_v2@32", "resnet20@32")
+CANDIDATES, SEED = 10, 0
+PEERS = ["onnxruntime", "openvino"]
+STUDY = Path(__file__).parents[2] / "studies" / "cifar10.toml"
+LIMIT_S = 600.0
+
+
+def run(target: str) -> dict:
+    """Per network what `netwright measure` gives, and its ratio to the better peer; per group the geometric mean."""
+    groups = {"224x224": LARGE, "32x32": (*SMALL, *candidates())}
+    results = {name: _measured(name, target) for group in groups.values() for name in group}
+    means = {name: exp(fmean(log(results[net]["to_better_peer"]) for net in group)) for name, group in groups.items()}
+    return {"target": target, "networks": results, "geometric_mean": means}
+
+
+def candidates() -> list[str]:
+    """Random candidates of the study's space, as text, their compressions left out."""
+    import random
+    from dataclasses import replace
+
+    from search.study_file import load
+    from spaces.space import Space
+
+    study, rng = load(str(STUDY), []), random.Random(SEED)
+    space = Space.from_tables(study.space.stages, study.space.head, study.space.compression, study.space.recipes, 10)
+    found = [space.sample(lambda name, options: rng.choice(options)) for _ in range(CANDIDATES)]
+    return [str(replace(c, layers=tuple(replace(layer, compression=()) for layer in c.layers), recipes=())) for c in found]
+
+
+def _measured(name: str, target: str) -> dict:
+    from evaluators.score import environment
+    from backends.target import load
+
+    worker = Worker(environment(load(target).threads))
+    try:
+        result = worker.call(measure_model, name, (1, 3, 32, 32), target, PEERS, False, timeout_s=LIMIT_S)
+    finally:
+        worker.close()
+    better = min(result["peers"].values(), key=lambda peer: peer["latency_ms"])
+    result |= {"to_better_peer": better["ratio"], "to_better_peer_interval": better["ratio_interval"]}
+    print(f"{name}: {result['latency_ms']:.4f} ms, {better['ratio']:.3f} of the better peer's time", file=sys.stderr)
+    return result
+
+
+def show(result: dict) -> None:
+    """A table of times and ratios."""
+    table = Table(title=f"one input, target {result['target']}, medians in ms")
+    for column in ("network", "netwright", *PEERS, "ratio to the better", "95% interval", "fallback", "largest error"):
+        table.add_column(column)
+    for name, net in result["networks"].items():
+        low, high = net["to_better_peer_interval"]
+        peers = [f"{net['peers'][peer]['latency_ms']:.4f}" for peer in PEERS]
+        table.add_row(name, f"{net['latency_ms']:.4f}", *peers, f"{net['to_better_peer']:.3f}", f"{low:.3f} to {high:.3f}",
+                      str(net["fallback"]), f"{net['error']:.1e}")
+    console = Console()
+    console.print(table)
+    for group, mean in result["geometric_mean"].items():
+        console.print(f"{group}: geometric mean {mean:.3f}")
