@@ -39,7 +39,7 @@ def candidates() -> list[str]:
     study, rng = load(str(STUDY), []), random.Random(SEED)
     space = Space.from_tables(study.space.stages, study.space.head, study.space.compression, study.space.recipes, 10)
     found = [space.sample(lambda name, options: rng.choice(options)) for _ in range(CANDIDATES)]
-    return [str(replace(c, layers=tuple(replace(layer, compression=()) for layer in c.layers), recipes=())) for c in found]
+    return [str(replace(c, layers=tuple(replace(layer, compressions=()) for layer in c.layers), recipes=())) for c in found]
 
 
 def _measured(name: str, target: str) -> dict:
