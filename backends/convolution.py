@@ -26,6 +26,7 @@ def convolution(workload, target, option: dict, arithmetic: Arithmetic) -> Lower
     blocks = blocks_of(window.group_outputs, target.lanes, option["vectors"])
     packed = arithmetic.pack(workload["weight"], blocks, window.groups)
     fill = dict(workload.arguments).get("zero_point", 0)
+    threads = target.threads_for(workload.out.size * window.taps * window.group_inputs // arithmetic.chunk // target.lanes)
 
     def body(buffers, sink):
         x, parameters = View.of(buffers["x"], workload["x"]), [buffers[name] for name, _ in workload.tensors[2:]]
@@ -38,7 +39,7 @@ def convolution(workload, target, option: dict, arithmetic: Arithmetic) -> Lower
                     values = [load(parameter, c, lanes) for parameter in parameters]
                     sink.put(last_step(workload, sums, values, lanes), n, y, x, c, lanes)
                 inputs = ceil(window.group_inputs / arithmetic.chunk) * arithmetic.chunk
-                product(window, arithmetic, target.lanes, target.threads, option, image.from_channel(g * inputs),
+                product(window, arithmetic, target.lanes, threads, option, image.from_channel(g * inputs),
                         buffers["weight"], g * (packed.tensor.size // window.groups), g * window.group_outputs, finish)
     return Lowering(body, {"weight": packed})
 

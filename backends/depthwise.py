@@ -24,6 +24,7 @@ def depthwise(workload, target, option: dict, sum_dtype: str) -> Lowering:
     image is copied with its border."""
     window, fill = Window.of(workload), dict(workload.arguments).get("zero_point", 0)
     packed = _by_taps(workload["weight"], sum_dtype)
+    threads = target.threads_for(workload.out.size * window.taps // target.lanes)
 
     def body(buffers, sink):
         x, parameters = View.of(buffers["x"], workload["x"]), [buffers[name] for name, _ in workload.tensors[2:]]
@@ -43,7 +44,7 @@ def depthwise(workload, target, option: dict, sum_dtype: str) -> Lowering:
             inner = window
             if fill:
                 image, inner = bordered(image, workload["x"], window, fill, target.lanes), window.within_border()
-            windowed(inner, target.lanes, target.threads, option, image, n, reduction)
+            windowed(inner, target.lanes, threads, option, image, n, reduction)
     return Lowering(body, {"weight": packed})
 
 

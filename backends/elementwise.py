@@ -36,7 +36,7 @@ def each_vector(tensor, target, visit: Callable) -> None:
     groups += [(v.start, 1, v.lanes) for v in vectors_of(channels, target.lanes)[full:]]
     for first, count, lanes in groups:
         extents = {"rows": batch * height, "columns": width, "channels": count}
-        with nest(extents, "pixels", target.threads if tensor.size >= target.parallel_work else 1) as index:
+        with nest(extents, "pixels", target.threads_for(tensor.size // target.lanes)) as index:
             row = index["rows"]
             n, y = (row // height, row % height) if batch > 1 else (0, row)
             visit(n, y, index["columns"], first + index["channels"] * lanes, lanes)

@@ -28,6 +28,7 @@ def pool_options(workload: Workload, target) -> list[dict]:
 def pool(workload, target, option: dict, start: Callable, combine: Callable, last: Callable) -> Lowering:
     """The kernel of (x): `last(total, taps in the image, lanes)` of the combined window."""
     window, ((name, tensor),) = pool_window(workload), workload.tensors
+    threads = target.threads_for(workload.out.size * window.taps // target.lanes)
 
     def body(buffers, sink):
         def finish(total, inside, n, y, x, c, lanes):
@@ -36,7 +37,7 @@ def pool(workload, target, option: dict, start: Callable, combine: Callable, las
                               lambda total, x, tap, lanes: combine(total, x), finish)
         with loop_unless_one(window.batch) as n:
             image = View.of(buffers[name], tensor).of_image(n)
-            windowed(window, target.lanes, target.threads, option, image, n, reduction)
+            windowed(window, target.lanes, threads, option, image, n, reduction)
     return Lowering(body)
 
 

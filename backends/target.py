@@ -8,11 +8,12 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import ClassVar
 
 FOLDER = Path(__file__).parent / "targets"
 LANES = (("avx512f", 16), ("avx2", 8), ("neon", 4), ("sse2", 4))
-FIELDS = {"doc": str, "kind": str, "mcpu": str, "threads": int, "batch": int, "connection": str, "measure": dict}
+# One over the vector operations that take as long as waking another thread.
+PARALLEL_COST = 1 / 8_000
+FIELDS = {"doc": str, "kind": str, "mcpu": str, "triple": str, "threads": int, "batch": int, "connection": str, "measure": dict}
 
 
 class TargetError(ValueError):
@@ -40,6 +41,7 @@ class Target:
     doc: str
     kind: str
     mcpu: str
+    triple: str
     threads: int
     batch: int
     connection: str
@@ -49,14 +51,13 @@ class Target:
     l1_bytes: int
     features: frozenset[str]
 
-    # Elements below which starting threads costs more than it gains.
-    parallel_work: ClassVar[int] = 16_384
-
     def tvm(self):
         """The `tvm.target.Target`."""
-        import tvm
+        return _tvm_target(self.kind, self.mcpu, self.triple, self.threads)
 
-        return tvm.target.Target({"kind": self.kind, "mcpu": self.mcpu, "num-cores": self.threads})
+    def threads_for(self, work: int) -> int:
+        """Threads for a kernel of `work` vector operations: starting them costs some microseconds."""
+        return self.threads if work * PARALLEL_COST >= self.threads else 1
 
 
 def names() -> list[str]:
@@ -85,7 +86,7 @@ def load(name: str) -> Target:
     if not path.is_file():
         raise TargetError(f"unknown target {name!r}; known: {', '.join(names())}, or the path of a .toml file")
     table = _read(path)
-    mcpu, features = _processor(table["mcpu"])
+    mcpu, features = _processor(table["mcpu"], table["triple"])
     lanes = next((lanes for feature, lanes in LANES if feature in features), 4)
     policy = _policy(path, table.pop("measure"))
     return Target(path.stem, **{**table, "mcpu": mcpu}, measure=policy, lanes=lanes,
@@ -115,8 +116,9 @@ def _read(path: Path) -> dict:
             raise TargetError(f"{path}: {key} is {table.get(key)!r}; it must be {kind.__name__}")
     for key in table.keys() - FIELDS.keys():
         raise TargetError(f"{path}: unknown key {key!r}; known: {', '.join(FIELDS)}")
-    if table["connection"] != "local" or table["kind"] != "llvm":
-        raise TargetError(f"{path}: only connection \"local\" and kind \"llvm\" can be reached so far")
+    if table["connection"] not in ("local", "none") or table["kind"] != "llvm":
+        raise TargetError(f"{path}: connection is {table['connection']!r} and kind {table['kind']!r}; so far a target can be"
+                          " reached by \"local\", or only compiled for (\"none\"), and its kind is \"llvm\"")
     return table
 
 
@@ -127,12 +129,16 @@ def _policy(path: Path, table: dict) -> MeasurePolicy:
     return MeasurePolicy(**table)
 
 
-def _processor(mcpu: str) -> tuple[str, frozenset[str]]:
+def _processor(mcpu: str, triple: str) -> tuple[str, frozenset[str]]:
     """The processor's name for LLVM and its instruction-set features; "native" is this machine's."""
     from tvm.target import codegen
 
     name = codegen.llvm_get_system_cpu() if mcpu == "native" else mcpu
+    return name, frozenset(codegen.llvm_get_cpu_features(_tvm_target("llvm", name, triple, 1)))
+
+
+def _tvm_target(kind: str, mcpu: str, triple: str, threads: int):
     import tvm
 
-    features = codegen.llvm_get_cpu_features(tvm.target.Target({"kind": "llvm", "mcpu": name}))
-    return name, frozenset(features)
+    named = {"mtriple": triple} if triple else {}
+    return tvm.target.Target({"kind": kind, "mcpu": mcpu, "num-cores": threads, **named})

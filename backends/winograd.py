@@ -124,6 +124,7 @@ def winograd(workload, target, option: dict) -> Lowering:
     window, plan = Window.of(workload), _Plan(option["m"], _tiles(workload, option["m"]), option["strip"])
     inner, lanes = _inner(window, plan), target.lanes
     packed = _packed(workload["weight"], option, lanes)
+    threads = target.threads_for(workload.out.size * window.inputs * 2 // target.lanes)
     covered = replace(window, out=(plan.tiles[0] * plan.m, plan.tiles[1] * plan.m))
 
     def body(buffers, sink):
@@ -136,27 +137,29 @@ def winograd(workload, target, option: dict) -> Lowering:
                     sink.put(last_step(workload, total, [load(b, c, lanes) for b in bias], lanes), n, y, x, c, lanes)
         with loop_unless_one(window.batch) as n:
             image = bordered(x.of_image(n), workload["x"], covered, 0.0, lanes)
-            with loop(plan.tiles[0] // plan.strip, target.threads > 1) as strip:
+            strips = plan.tiles[0] // plan.strip
+            inside = threads > 1 and strips % threads != 0  # several threads to a strip, or a strip to a thread
+            with loop(strips, threads > 1 and not inside) as strip:
                 given = scratch(plan.places * plan.count * window.inputs, "float32")
                 made = scratch(plan.places * plan.count * window.outputs, "float32")
-                _transform_inputs(plan, window, image, strip * plan.strip, given, lanes)
-                with loop(plan.places) as place:
+                _transform_inputs(plan, window, image, strip * plan.strip, given, lanes, inside)
+                with loop(plan.places, inside) as place:
                     view = View(given, place * plan.count * window.inputs, 0, 0, window.inputs, 1)
 
                     def keep(sums, y, x, c, lanes):
                         store(made, sums, (place * plan.count + x) * window.outputs + c, lanes)
                     base = place * (packed.tensor.size // plan.places)
                     product(inner, FLOAT, lanes, 1, option, view, buffers["weight"], base, 0, keep)
-                _transform_outputs(plan, window, made, strip * plan.strip, n, finish, lanes)
+                _transform_outputs(plan, window, made, strip * plan.strip, n, finish, lanes, inside)
     return Lowering(body, {"weight": packed})
 
 
-def _transform_inputs(plan: _Plan, window: Window, image: View, first_row, given, lanes: int) -> None:
+def _transform_inputs(plan: _Plan, window: Window, image: View, first_row, given, lanes: int, parallel: bool) -> None:
     first, second = TRANSFORMS[plan.m].inputs
     for c, width in _channel_loops(window.inputs, lanes):
-        with loop(plan.strip) as row, loop(plan.tiles[1]) as column, c as channel:
+        with loop(plan.count, parallel) as tile, c as channel:
+            row, column = tile // plan.tiles[1], tile % plan.tiles[1]
             corner = bind(image.at(0, (first_row + row) * plan.m, column * plan.m, channel))
-            tile = row * plan.tiles[1] + column
             half = scratch(plan.places * width, "float32", registers=True)
             for j in range(plan.size):
                 values = [bind(load(image.buffer, corner + i * image.row + j * image.column, width, image.channel))
@@ -170,11 +173,11 @@ def _transform_inputs(plan: _Plan, window: Window, image: View, first_row, given
                     store(given, value, to, width)
 
 
-def _transform_outputs(plan: _Plan, window: Window, made, first_row, n, finish, lanes: int) -> None:
+def _transform_outputs(plan: _Plan, window: Window, made, first_row, n, finish, lanes: int, parallel: bool) -> None:
     first, second = TRANSFORMS[plan.m].outputs
     for c, width in _channel_loops(window.outputs, lanes):
-        with loop(plan.strip) as row, loop(plan.tiles[1]) as column, c as channel:
-            tile = row * plan.tiles[1] + column
+        with loop(plan.count, parallel) as tile, c as channel:
+            row, column = tile // plan.tiles[1], tile % plan.tiles[1]
             half = scratch(plan.m * plan.size * width, "float32", registers=True)
             for j in range(plan.size):
                 values = [bind(load(made, ((i * plan.size + j) * plan.count + tile) * window.outputs + channel, width))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from backends.target import Target
 from evaluators.compare import in_turns
 from evaluators.model import Model, load_model
 from evaluators.peers import runner
@@ -15,23 +16,21 @@ from evaluators.peers import runner
 TOLERANCE = 1e-4
 
 
-def measure_model(text: str, shape: tuple[int, ...], target_name: str, peers: list[str], retune: bool) -> dict[str, Any]:
+def measure_model(text: str, shape: tuple[int, ...], target: Target, peers: list[str], retune: bool) -> dict[str, Any]:
     """The times of the network that `text` names (`evaluators.model`), with the kernel of each op."""
-    return measured(load_model(text, shape), target_name, peers, retune)
+    return measured(load_model(text, shape), target, peers, retune)
 
 
-def measured(model: Model, target_name: str, peers: list[str], retune: bool = False) -> dict[str, Any]:
+def measured(model: Model, target: Target, peers: list[str], retune: bool = False) -> dict[str, Any]:
     """See README, "JSON". RuntimeError if the compiled network's outputs differ from torch's."""
     import torch
 
     import spaces.ops
     from backends.compile import compile_program
     from backends.library import Library
-    from backends.target import load
     from backends.tune import difference
 
     spaces.ops.register_all()
-    target = load(target_name)
     with tempfile.TemporaryDirectory(prefix="netwright-") as folder:
         report = compile_program(model.program, target, Path(folder) / "model.so", retune=retune)
         library = Library(Path(folder) / "model.so", report.parameters,
@@ -47,7 +46,7 @@ def measured(model: Model, target_name: str, peers: list[str], retune: bool = Fa
         errors = {name: difference(np.asarray(runners[name]()), expected) for name in peers}
         timings = in_turns(runners)
     ours = timings["netwright"]
-    return {"target": target_name, **ours.summary(), "error": error, "fallback": report.fallback,
+    return {"target": target.name, "threads": target.threads, **ours.summary(), "error": error, "fallback": report.fallback,
             "layout_changes": report.layout_changes, "compile_seconds": report.seconds, "tune_seconds": report.tune_seconds,
             "ops": [_renamed(asdict(op)) for op in report.ops],
             "peers": {name: {**timings[name].summary(), **ours.ratio(timings[name]), "error": errors[name]} for name in peers}}

@@ -50,17 +50,21 @@ def _parser() -> argparse.ArgumentParser:
     made["export"].add_argument("--to", metavar="FOLDER", required=True)
     _measure_options(made["measure"])
     made["bench"].add_argument("name", metavar="NAME", help="kernels or nets")
-    made["bench"].add_argument("--target", default="local")
-    made["bench"].add_argument("--json", metavar="FILE", help="write all figures to FILE")
+    _target_options(made["bench"])
     return parser
 
 
 def _measure_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="FILE.onnx, FILE.pt2, module:function, NAME@SIZE of the zoo, or a candidate")
-    parser.add_argument("--target", default="local")
     parser.add_argument("--vs", metavar="A,B", default="", help="other runtimes: onnxruntime, openvino, torch")
     parser.add_argument("--input", type=_shape, default=(1, 3, 224, 224), metavar="1x3x224x224", help="shape of the input")
     parser.add_argument("--retune", action="store_true", help="measure every kernel again, whatever the store knows")
+    _target_options(parser)
+
+
+def _target_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--target", default="local")
+    parser.add_argument("--threads", type=_positive, metavar="N", help="instead of the target's own")
     parser.add_argument("--json", metavar="FILE", help="write all figures to FILE")
 
 

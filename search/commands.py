@@ -78,7 +78,6 @@ def export(args) -> None:
 
 def measure(args) -> None:
     """Times a network, op by op, beside other runtimes."""
-    from backends.target import load as load_target
     from backends.worker import Worker
     from evaluators import peers
     from evaluators.measured import measure_model
@@ -87,9 +86,10 @@ def measure(args) -> None:
 
     wanted = _listed(args.vs) or []
     peers.check(wanted)
-    worker = Worker(environment(load_target(args.target).threads))
+    target = _target(args)
+    worker = Worker(environment(target.threads))
     try:
-        result = worker.call(measure_model, args.model, args.input, args.target, wanted, args.retune, timeout_s=MEASURE_S)
+        result = worker.call(measure_model, args.model, args.input, target, wanted, args.retune, timeout_s=MEASURE_S)
     finally:
         worker.close()
     measured.show(args.model, result)
@@ -103,7 +103,7 @@ def bench(args) -> None:
     if args.name not in benchmarks.names():
         raise StudyError(f"unknown benchmark {args.name!r}; known: {', '.join(benchmarks.names())}")
     benchmark = benchmarks.load(args.name)
-    result = benchmark.run(args.target)
+    result = benchmark.run(_target(args))
     benchmark.show(result)
     _write_json(args.json, result)
 
@@ -210,6 +210,15 @@ def _row_of(rows: list[dict], wanted: str, directory: Path) -> dict:
         raise StudyError(f"{wanted!r} names {len(found)} scored candidates of {directory}; `netwright front"
                          f" {directory}` lists ids")
     return found[0]
+
+
+def _target(args):
+    from dataclasses import replace
+
+    from backends.target import load as load_target
+
+    target = load_target(args.target)
+    return replace(target, threads=args.threads) if args.threads else target
 
 
 def _write_json(path: str | None, result: dict) -> None:

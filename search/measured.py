@@ -36,7 +36,7 @@ def _rounded(value: float | None, digits: int) -> str:
 
 
 def _runtimes(name: str, result: dict) -> Table:
-    table = Table(title=f"{name} on {result['target']}, one input, runtimes in turns")
+    table = Table(title=f"{name} on {result['target']}, threads {result['threads']}, one input, runtimes in turns")
     for column in ("runtime", "ms", "95% interval", "netwright's time over its", "95% interval"):
         table.add_column(column)
     table.add_row("netwright", *_times(result), "", "")

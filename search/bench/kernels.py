@@ -15,13 +15,12 @@ from search.bench.nets import LARGE, LIMIT_S, SMALL
 LEAST_FLOPS = 1e6
 
 
-def run(target: str) -> dict:
+def run(target) -> dict:
     """Per kernel its time and share of the bound; per kind the median share, for the best kernel and, for 3x3
     convolutions, for the best one that sums all products."""
-    from backends.target import load
     from evaluators.score import environment
 
-    worker = Worker(environment(load(target).threads))
+    worker = Worker(environment(target.threads))
     try:
         found = {}
         for network in (*LARGE, *SMALL):
@@ -36,10 +35,10 @@ def run(target: str) -> dict:
                       "percent_of_bound": median(r["percent_of_bound"] for r in rows if r["kind"] == kind),
                       "direct_percent_of_bound": median(r["direct_percent_of_bound"] for r in rows if r["kind"] == kind)}
                for kind in kinds}
-    return {"target": target, "roofline": roofline, "kernels": rows, "median": medians}
+    return {"target": target.name, "threads": target.threads, "roofline": roofline, "kernels": rows, "median": medians}
 
 
-def kernels_of(network: str, target_name: str) -> tuple[list[dict], dict]:
+def kernels_of(network: str, target) -> tuple[list[dict], dict]:
     """In the worker: the large workloads of one network, tuned if the store does not know them, and the roofline."""
     import json
 
@@ -50,12 +49,11 @@ def kernels_of(network: str, target_name: str) -> tuple[list[dict], dict]:
     from backends.lowering import served_on
     from backends.roofline import flops
     from backends.store import Store, default_path
-    from backends.target import load
     from backends.tune import bare, best
     from evaluators.model import load_model
 
     spaces.ops.register_all()
-    store = Store(default_path(), load(target_name))
+    store = Store(default_path(), target)
     parts = [(group, part.workload) for group in groups_of(read(load_model(network, ()).program, served_on(store.target))) for part in group.parts]
     rows = []
     for group, workload in parts:

@@ -20,12 +20,12 @@ STUDY = Path(__file__).parents[2] / "studies" / "cifar10.toml"
 LIMIT_S = 600.0
 
 
-def run(target: str) -> dict:
+def run(target) -> dict:
     """Per network what `netwright measure` gives, and its ratio to the better peer; per group the geometric mean."""
     groups = {"224x224": LARGE, "32x32": (*SMALL, *candidates())}
     results = {name: _measured(name, target) for group in groups.values() for name in group}
     means = {name: exp(fmean(log(results[net]["to_better_peer"]) for net in group)) for name, group in groups.items()}
-    return {"target": target, "networks": results, "geometric_mean": means}
+    return {"target": target.name, "threads": target.threads, "networks": results, "geometric_mean": means}
 
 
 def candidates() -> list[str]:
@@ -42,11 +42,10 @@ def candidates() -> list[str]:
     return [str(replace(c, layers=tuple(replace(layer, compressions=()) for layer in c.layers), recipes=())) for c in found]
 
 
-def _measured(name: str, target: str) -> dict:
+def _measured(name: str, target) -> dict:
     from evaluators.score import environment
-    from backends.target import load
 
-    worker = Worker(environment(load(target).threads))
+    worker = Worker(environment(target.threads))
     try:
         result = worker.call(measure_model, name, (1, 3, 32, 32), target, PEERS, False, timeout_s=LIMIT_S)
     finally:
@@ -59,7 +58,7 @@ def _measured(name: str, target: str) -> dict:
 
 def show(result: dict) -> None:
     """A table of times and ratios."""
-    table = Table(title=f"one input, target {result['target']}, medians in ms")
+    table = Table(title=f"one input, target {result['target']}, threads {result['threads']}, medians in ms")
     for column in ("network", "netwright", *PEERS, "ratio to the better", "95% interval", "fallback", "largest error"):
         table.add_column(column)
     for name, net in result["networks"].items():

@@ -30,7 +30,7 @@ def lower(workload, target, option) -> Lowering:
             x = View.of(buffers[name], tensor).of_image(n)
             for block in blocks_of(channels, target.lanes, VECTORS):
                 extents = {"channels": block.count, "rows": 1, "columns": 1}
-                with nest(extents, "channels", target.threads if tensor.size >= target.parallel_work else 1) as index:
+                with nest(extents, "channels", target.threads_for(tensor.size // target.lanes)) as index:
                     _block(x, height, width, block, block.first + index["channels"] * block.width, n, sink)
     return Lowering(body)
 
