@@ -8,7 +8,7 @@ from math import ceil
 from backends.channels import blocks_of
 from backends.emit import clamp, load
 from backends.epilogue import integer_epilogue
-from backends.nest import loop_unless_one
+from backends.nest import loop_unless_one, shared
 from backends.product import Arithmetic, product, product_options
 from backends.view import View
 from backends.window import Window, bordered, regrouped
@@ -33,13 +33,13 @@ def convolution(workload, target, option: dict, arithmetic: Arithmetic) -> Lower
         if window.batch < workload["x"].shape[0] or window.out != Window.of(workload).out:
             x, sink = x.flat(), sink.flat()
         with loop_unless_one(window.batch) as n:
-            image = _image(x.of_image(n), workload["x"], window, arithmetic, fill, target.lanes)
-            with loop_unless_one(window.groups) as g:
+            image = _image(x.of_image(n), workload["x"], window, arithmetic, fill, target.lanes, threads)
+            with shared(threads) as share, loop_unless_one(window.groups) as g:
                 def finish(sums, y, x, c, lanes):
                     values = [load(parameter, c, lanes) for parameter in parameters]
                     sink.put(last_step(workload, sums, values, lanes), n, y, x, c, lanes)
                 inputs = ceil(window.group_inputs / arithmetic.chunk) * arithmetic.chunk
-                product(window, arithmetic, target.lanes, threads, option, image.from_channel(g * inputs),
+                product(window, arithmetic, target.lanes, share, option, image.from_channel(g * inputs),
                         buffers["weight"], g * (packed.tensor.size // window.groups), g * window.group_outputs, finish)
     return Lowering(body, {"weight": packed})
 
@@ -51,11 +51,12 @@ def _window(workload) -> Window:
     return window.flat() if window.plain and mergeable else window
 
 
-def _image(x: View, tensor: Tensor, window: Window, arithmetic: Arithmetic, fill, lanes: int) -> View:
+def _image(x: View, tensor: Tensor, window: Window, arithmetic: Arithmetic, fill, lanes: int,
+           threads: int) -> View:
     """The image with its border; its channels are regrouped where the arithmetic reads several at once."""
     whole = window.group_inputs % arithmetic.chunk == 0 and x.channel == 1
     if arithmetic.chunk == 1 or whole:
-        return bordered(x, tensor, window, fill, lanes)
+        return bordered(x, tensor, window, fill, lanes, threads)
     return regrouped(x, tensor, window, arithmetic.chunk, fill, lanes)
 
 

@@ -2,7 +2,7 @@
 
 from backends.convolution import last_step
 from backends.emit import bind, cast, constant, function, load, loop, store
-from backends.nest import loop_unless_one
+from backends.nest import loop_unless_one, shared
 from backends.view import View
 from backends.window import Window, bordered
 from backends.windowed import Reduction, windowed, windowed_options
@@ -43,8 +43,9 @@ def depthwise(workload, target, option: dict, sum_dtype: str) -> Lowering:
             image = x.of_image(n)
             inner = window
             if fill:
-                image, inner = bordered(image, workload["x"], window, fill, target.lanes), window.within_border()
-            windowed(inner, target.lanes, threads, option, image, n, reduction)
+                image, inner = bordered(image, workload["x"], window, fill, target.lanes, threads), window.within_border()
+            with shared(threads) as share:
+                windowed(inner, target.lanes, share, option, image, n, reduction)
     return Lowering(body, {"weight": packed})
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from backends.channels import vectors_of
 from backends.emit import load
-from backends.nest import nest
+from backends.nest import nest, shared
 from backends.view import View, sides
 from backends.workload import Lowering
 
@@ -34,12 +34,12 @@ def each_vector(tensor, target, visit: Callable) -> None:
     full = channels // target.lanes
     groups = [(0, full, target.lanes)] if full else []
     groups += [(v.start, 1, v.lanes) for v in vectors_of(channels, target.lanes)[full:]]
-    for first, count, lanes in groups:
-        extents = {"rows": batch * height, "columns": width, "channels": count}
-        with nest(extents, "pixels", target.threads_for(tensor.size // target.lanes)) as index:
-            row = index["rows"]
-            n, y = (row // height, row % height) if batch > 1 else (0, row)
-            visit(n, y, index["columns"], first + index["channels"] * lanes, lanes)
+    with shared(target.threads_for(tensor.size // target.lanes)) as share:
+        for first, count, lanes in groups:
+            with nest({"rows": batch * height, "columns": width, "channels": count}, "pixels", share) as index:
+                row = index["rows"]
+                n, y = (row // height, row % height) if batch > 1 else (0, row)
+                visit(n, y, index["columns"], first + index["channels"] * lanes, lanes)
 
 
 def same_or_gate(workload) -> bool:

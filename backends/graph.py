@@ -50,7 +50,8 @@ def read(program, serves: Callable[[Workload], bool]) -> Graph:
             reader.add(node)
         elif node.op == "output":
             output, = node.all_input_nodes
-    return Graph(reader.inputs, reader.stored, tuple(reader.nodes), reader.plain(reader.same.get(output.name, output.name)))
+    result = reader.plain(reader.same.get(output.name, output.name))
+    return Graph(reader.inputs, reader.stored, tuple(reader.nodes), result)
 
 
 def tensor_of(node) -> Tensor:

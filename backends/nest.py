@@ -1,10 +1,12 @@
-"""Nested loops by name, in an order that an option chooses, the outermost parallel on several threads."""
+"""Nested loops by name, in an order that an option chooses, each thread taking its share of one of them."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
-from backends.emit import loop
+from backends.emit import loop, loop_between
 
 ORDERS = {"channels": ("channels", "rows", "columns"), "pixels": ("rows", "columns", "channels")}
 
@@ -19,21 +21,46 @@ def loop_unless_one(extent: int):
             yield i
 
 
+@dataclass(frozen=True)
+class Share:
+    """One thread's part of the work: its number, of how many."""
+
+    thread: Any
+    threads: int
+
+
 @contextmanager
-def nest(extents: dict[str, int], outer: str, threads: int) -> Iterator[dict[str, object]]:
-    """`with nest({"channels": 4, "rows": 7, "columns": 2}, "pixels", 1) as index`: an index by name; no loop where
-    there is one turn. On several threads the loop that divides best among them is outermost and parallel."""
+def shared(threads: int) -> Iterator[Share | None]:
+    """`with shared(n) as share`: what is inside runs on n threads at once; None on one."""
+    if threads == 1:
+        yield None
+    else:
+        with loop(threads, parallel=True) as thread:
+            yield Share(thread, threads)
+
+
+@contextmanager
+def nest(extents: dict[str, int], outer: str, share: Share | None = None) -> Iterator[dict[str, object]]:
+    """`with nest({"channels": 4, "rows": 7, "columns": 2}, "pixels", share) as index`: an index by name; no loop where
+    there is one turn. A thread takes its share of the loop that divides best, which is then outermost."""
     order = list(ORDERS[outer])
-    if threads > 1:
-        order.sort(key=lambda name: -_share(extents[name], threads))
+    if share:
+        order.sort(key=lambda name: -_evenness(extents[name], share.threads))
     with ExitStack() as stack:
         index = {name: 0 for name in order}
         for place, name in enumerate(order):
-            if extents[name] > 1:
-                index[name] = stack.enter_context(loop(extents[name], threads > 1 and place == 0))
+            if share and place == 0:
+                index[name] = stack.enter_context(_part(extents[name], share))
+            elif extents[name] > 1:
+                index[name] = stack.enter_context(loop(extents[name]))
         yield index
 
 
-def _share(extent: int, threads: int) -> float:
+def _part(extent: int, share: Share):
+    """The loop over one thread's turns."""
+    return loop_between(share.thread * extent // share.threads, (share.thread + 1) * extent // share.threads)
+
+
+def _evenness(extent: int, threads: int) -> float:
     """How evenly a loop divides: its turns over threads times the busiest thread's turns."""
     return extent / (ceil(extent / threads) * threads)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from backends.nest import loop_unless_one
+from backends.nest import loop_unless_one, shared
 from backends.view import View, sides
 from backends.window import Window
 from backends.windowed import Reduction, windowed, windowed_options
@@ -37,7 +37,8 @@ def pool(workload, target, option: dict, start: Callable, combine: Callable, las
                               lambda total, x, tap, lanes: combine(total, x), finish)
         with loop_unless_one(window.batch) as n:
             image = View.of(buffers[name], tensor).of_image(n)
-            windowed(window, target.lanes, threads, option, image, n, reduction)
+            with shared(threads) as share:
+                windowed(window, target.lanes, share, option, image, n, reduction)
     return Lowering(body)
 
 

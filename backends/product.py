@@ -13,7 +13,7 @@ from math import ceil
 
 from backends.channels import Block, blocks_of
 from backends.emit import bind, constant, load, loop, scratch, splat, store
-from backends.nest import loop_unless_one, nest
+from backends.nest import Share, loop_unless_one, nest
 from backends.view import View
 from backends.window import Window
 
@@ -50,7 +50,7 @@ def tiles_of(extent: int, size: int) -> list[Tiles]:
     return tiles + ([Tiles(count * size, 1, rest)] if rest else [])
 
 
-def product(window: Window, arithmetic: Arithmetic, lanes: int, threads: int, option: dict,
+def product(window: Window, arithmetic: Arithmetic, lanes: int, share: Share | None, option: dict,
             image: View, weights, base, first, finish: Callable) -> None:
     """Writes the product of one group: `image` from its first input channel on; packed weights from `base` on;
     `finish(sums, y, x, c, lanes)` takes results of channel c; the group's first is `first`.
@@ -60,7 +60,7 @@ def product(window: Window, arithmetic: Arithmetic, lanes: int, threads: int, op
     rows, columns = tiles_of(window.out[0], option["rows"]), tiles_of(window.out[1], option["columns"])
     for block, r, c in product_of(blocks, rows, columns):
         extents = {"channels": block.count, "rows": r.count, "columns": c.count}
-        with nest(extents, option["outer"], threads) as index:
+        with nest(extents, option["outer"], share) as index:
             _tile(window, arithmetic, block, index["channels"], (r.start + index["rows"] * r.size, r.size),
                   (c.start + index["columns"] * c.size, c.size), image, weights, base, first, finish)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from backends.emit import constant, load, loop, scratch, segments, store
+from backends.nest import nest, shared
 from backends.view import View, sides
 from backends.workload import CHANNELS_LAST, Tensor, Workload
 
@@ -75,7 +76,7 @@ class Window:
         return replace(self, batch=1, size=row, out=row)
 
 
-def bordered(x: View, tensor: Tensor, window: Window, fill: float, lanes: int) -> View:
+def bordered(x: View, tensor: Tensor, window: Window, fill: float, lanes: int, threads: int) -> View:
     """The kernel's own copy of one image, in the same layout, with a border of `fill` where the kernel reads past it.
 
     The view's row 0 and column 0 are the border's. Without a border the image itself.
@@ -88,29 +89,28 @@ def bordered(x: View, tensor: Tensor, window: Window, fill: float, lanes: int) -
     buffer = scratch(copy.size, tensor.dtype)
     view = View.of(buffer, copy)
     if tensor.layout == CHANNELS_LAST:
-        _copy_rows(x, view, window.size, window.inputs, (above, left), (height, width), fill, tensor.dtype, lanes, 1)
+        wide, planes = window.inputs, 1
     else:
-        _copy_rows(x, view, window.size, 1, (above, left), (height, width), fill, tensor.dtype, lanes, window.inputs)
+        wide, planes = 1, window.inputs
+    with shared(threads) as share:
+        _copy_rows(x, view, window.size, wide, (above, left), (height, width), fill, tensor.dtype, lanes, planes, share)
     return view
 
 
-def _copy_rows(x: View, to: View, size, wide: int, corner, whole, fill, dtype, lanes, planes: int) -> None:
+def _copy_rows(x: View, to: View, size, wide: int, corner, whole, fill, dtype, lanes, planes: int, share) -> None:
     """Rows of size[1] pixels of `wide` numbers each, on `planes` planes, into the middle of a border of `fill`."""
     (height, width), (above, left), (rows, columns) = size, corner, whole
-    with loop(planes) as c:
-        _fill(to, c, 0, above, 0, columns * wide, fill, dtype, lanes)
-        with loop(height) as y:
-            begin, row = to.at(0, y + above, 0, c), x.at(0, y, 0, c)
-            _fill_row(to.buffer, begin, left * wide, fill, dtype, lanes)
-            copy(x.buffer, row, to.buffer, begin + left * wide, width * wide, lanes)
-            _fill_row(to.buffer, begin + (left + width) * wide, (columns - left - width) * wide, fill, dtype, lanes)
-        _fill(to, c, above + height, rows - above - height, 0, columns * wide, fill, dtype, lanes)
-
-
-def _fill(to: View, c, first: int, rows: int, x: int, size: int, fill, dtype, lanes) -> None:
-    if rows:
-        with loop(rows) as y:
-            _fill_row(to.buffer, to.at(0, first + y, x, c), size, fill, dtype, lanes)
+    for first, count, inside in ((0, above, False), (above, height, True), (above + height, rows - above - height, False)):
+        if count:
+            with nest({"channels": planes, "rows": count, "columns": 1}, "channels", share) as index:
+                c, y = index["channels"], index["rows"]
+                begin = to.at(0, first + y, 0, c)
+                if not inside:
+                    _fill_row(to.buffer, begin, columns * wide, fill, dtype, lanes)
+                    continue
+                _fill_row(to.buffer, begin, left * wide, fill, dtype, lanes)
+                copy(x.buffer, x.at(0, y, 0, c), to.buffer, begin + left * wide, width * wide, lanes)
+                _fill_row(to.buffer, begin + (left + width) * wide, (columns - left - width) * wide, fill, dtype, lanes)
 
 
 def _fill_row(buffer, begin, size: int, fill, dtype: str, lanes: int) -> None:

@@ -10,7 +10,7 @@ from math import ceil
 
 from backends.channels import vectors_of
 from backends.emit import bind, load, loop, loop_between, scratch, store
-from backends.nest import nest
+from backends.nest import Share, nest
 from backends.view import View
 from backends.window import Window
 
@@ -47,12 +47,12 @@ def windowed_options(workload, window: Window, target) -> list[dict]:
     return [{"columns": w, "outer": outer} for w in ordered for outer in ("channels", "pixels")]
 
 
-def windowed(window: Window, lanes: int, threads: int, option: dict, image: View, n, reduction: Reduction) -> None:
+def windowed(window: Window, lanes: int, share: Share | None, option: dict, image: View, n, reduction: Reduction) -> None:
     """Writes the kernel of image n (already in the view)."""
     for first, count, width in _channels(window.inputs, lanes):
         for columns in _columns(window, option["columns"]):
             extents = {"channels": count, "rows": window.out[0], "columns": columns.count}
-            with nest(extents, option["outer"], threads) as index:
+            with nest(extents, option["outer"], share) as index:
                 c = bind(first + index["channels"] * width)
                 x0 = columns.start + index["columns"] * columns.size
                 _tile(window, width, image, n, index["rows"], x0, columns, c, reduction)

@@ -136,7 +136,7 @@ def winograd(workload, target, option: dict) -> Lowering:
                 with when(x < window.out[1] if window.out[1] % plan.m else True):
                     sink.put(last_step(workload, total, [load(b, c, lanes) for b in bias], lanes), n, y, x, c, lanes)
         with loop_unless_one(window.batch) as n:
-            image = bordered(x.of_image(n), workload["x"], covered, 0.0, lanes)
+            image = bordered(x.of_image(n), workload["x"], covered, 0.0, lanes, threads)
             strips = plan.tiles[0] // plan.strip
             inside = threads > 1 and strips % threads != 0  # several threads to a strip, or a strip to a thread
             with loop(strips, threads > 1 and not inside) as strip:
@@ -149,7 +149,7 @@ def winograd(workload, target, option: dict) -> Lowering:
                     def keep(sums, y, x, c, lanes):
                         store(made, sums, (place * plan.count + x) * window.outputs + c, lanes)
                     base = place * (packed.tensor.size // plan.places)
-                    product(inner, FLOAT, lanes, 1, option, view, buffers["weight"], base, 0, keep)
+                    product(inner, FLOAT, lanes, None, option, view, buffers["weight"], base, 0, keep)
                 _transform_outputs(plan, window, made, strip * plan.strip, n, finish, lanes, inside)
     return Lowering(body, {"weight": packed})
 

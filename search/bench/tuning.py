@@ -4,6 +4,7 @@ MetaSchedule gets `TRIALS` trials a convolution, on as many processes as there a
 measured one after another. Both kernels are then timed in the same process, in turns.
 """
 
+import os
 import sys
 import tempfile
 import time
@@ -14,7 +15,7 @@ from rich.table import Table
 
 from backends.worker import Worker
 
-TRIALS, LIMIT_S = 64, 3600.0
+TRIALS, LIMIT_S, BUILD_LIMIT_S = 64, 3600.0, 120.0
 # inputs, side, outputs, kernel, stride, groups: from MobileNetV2, SqueezeNet and ResNet-20
 CONVOLUTIONS = ((96, 16, 24, 1, 1, 1), (64, 56, 128, 1, 1, 1), (512, 14, 512, 1, 1, 1), (160, 7, 960, 1, 1, 1),
                 (16, 32, 16, 3, 1, 1), (64, 8, 64, 3, 1, 1), (16, 55, 64, 3, 1, 1), (3, 224, 32, 3, 2, 1),
@@ -74,9 +75,11 @@ def _metaschedule(shape, target) -> float:
     import tvm
     from tvm.s_tir import meta_schedule
 
-    function = _te(shape)
+    function, cores = _te(shape), len(os.sched_getaffinity(0))
+    builder = meta_schedule.builder.LocalBuilder(max_workers=cores, timeout_sec=BUILD_LIMIT_S)
     with tempfile.TemporaryDirectory() as folder:
-        database = meta_schedule.tune_tir(function, target.tvm(), folder, TRIALS, num_trials_per_iter=TRIALS // 2, seed=0)
+        database = meta_schedule.tune_tir(function, target.tvm(), folder, TRIALS, num_trials_per_iter=TRIALS // 2,
+                                          builder=builder, num_tuning_cores=cores, seed=0)
         schedule = meta_schedule.tir_integration.compile_tir(database, function, target.tvm())
     if schedule is None:
         return float("inf")

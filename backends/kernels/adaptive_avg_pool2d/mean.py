@@ -2,7 +2,7 @@
 
 from backends.channels import blocks_of
 from backends.emit import constant, load, loop, scratch, store
-from backends.nest import loop_unless_one, nest
+from backends.nest import loop_unless_one, nest, shared
 from backends.view import View, sides
 from backends.workload import Lowering
 
@@ -28,10 +28,10 @@ def lower(workload, target, option) -> Lowering:
     def body(buffers, sink):
         with loop_unless_one(batch) as n:
             x = View.of(buffers[name], tensor).of_image(n)
-            for block in blocks_of(channels, target.lanes, VECTORS):
-                extents = {"channels": block.count, "rows": 1, "columns": 1}
-                with nest(extents, "channels", target.threads_for(tensor.size // target.lanes)) as index:
-                    _block(x, height, width, block, block.first + index["channels"] * block.width, n, sink)
+            with shared(target.threads_for(tensor.size // target.lanes)) as share:
+                for block in blocks_of(channels, target.lanes, VECTORS):
+                    with nest({"channels": block.count, "rows": 1, "columns": 1}, "channels", share) as index:
+                        _block(x, height, width, block, block.first + index["channels"] * block.width, n, sink)
     return Lowering(body)
 
 
