@@ -1,12 +1,16 @@
-"""Pools over windows, vectors over channels."""
+"""Pools over windows and over whole images, vectors over channels."""
 
 from collections.abc import Callable
 
-from backends.nest import loop_unless_one, shared
+from backends.channels import blocks_of
+from backends.emit import constant, load, loop, scratch, store
+from backends.nest import loop_unless_one, nest, shared
 from backends.view import View, sides
 from backends.window import Window
 from backends.windowed import Reduction, windowed, windowed_options
 from backends.workload import Lowering, Workload
+
+MEAN_VECTORS = 4
 
 
 def pool_window(workload: Workload) -> Window:
@@ -44,3 +48,33 @@ def pool(workload, target, option: dict, start: Callable, combine: Callable, las
 
 def _pair(sides: tuple[int, ...]) -> tuple[int, int]:
     return sides if len(sides) == 2 else (sides[0], sides[0])
+
+
+def global_mean(workload: Workload, target) -> Lowering:
+    """The mean over all pixels: sums of a block of channels stay in registers."""
+    (name, tensor), = workload.tensors
+    batch, channels, height, width = sides(tensor)
+
+    def body(buffers, sink):
+        with loop_unless_one(batch) as n:
+            x = View.of(buffers[name], tensor).of_image(n)
+            with shared(target.threads_for(tensor.size // target.lanes)) as share:
+                for block in blocks_of(channels, target.lanes, MEAN_VECTORS):
+                    with nest({"channels": block.count, "rows": 1, "columns": 1}, "channels", share) as index:
+                        _block(x, height, width, block, block.first + index["channels"] * block.width, n, sink)
+    return Lowering(body)
+
+
+def _block(x: View, height: int, width: int, block, first, n, sink) -> None:
+    sums = scratch(sum(v.lanes for v in block.vectors), "float32", registers=True)
+    places, place = [], 0
+    for vector in block.vectors:
+        store(sums, constant(0.0, "float32", vector.lanes), place, vector.lanes)
+        places, place = [*places, (vector, place)], place + vector.lanes
+    with loop(height) as y, loop(width) as column:
+        for vector, place in places:
+            value = load(x.buffer, x.at(0, y, column, first + vector.start), vector.lanes, x.channel)
+            store(sums, load(sums, place, vector.lanes) + value, place, vector.lanes)
+    for vector, place in places:
+        mean = load(sums, place, vector.lanes) * constant(1.0 / (height * width), "float32", vector.lanes)
+        sink.put(mean, n, 0, 0, first + vector.start, vector.lanes)

@@ -1,6 +1,8 @@
 """A network by name: a `module:function`, a .pt2 or .onnx file, NAME@SIZE of the zoo, or a candidate as text."""
 
 import importlib
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +85,7 @@ def _file(text: str) -> Path:
 
 
 def _called(text: str):
+    sys.path.insert(0, os.getcwd())
     module, colon, function = text.partition(":")
     if not colon:
         raise ModelError(f"{text!r} is no model; give FILE.onnx, FILE.pt2, module:function or NAME@SIZE of the zoo")

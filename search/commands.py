@@ -78,7 +78,7 @@ def export(args) -> None:
 
 def measure(args) -> None:
     """Times a network, op by op, beside other runtimes."""
-    from backends.worker import Worker
+    from backends.worker import Worker, WorkerError
     from evaluators import peers
     from evaluators.measured import measure_model
     from evaluators.score import environment
@@ -90,6 +90,8 @@ def measure(args) -> None:
     worker = Worker(environment(target.threads))
     try:
         result = worker.call(measure_model, args.model, args.input, target, wanted, args.retune, timeout_s=MEASURE_S)
+    except WorkerError as error:
+        raise StudyError(f"{args.model}: {error}") from None
     finally:
         worker.close()
     measured.show(args.model, result)

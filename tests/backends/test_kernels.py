@@ -233,6 +233,7 @@ def test_two_operands_and_layouts_match_torch(shape):
     check("add", "elementwise", ["x", "y"], [x, y], {}, x + y)
     check("mul", "elementwise", ["x", "y"], [x, gate], {}, x * gate)
     check("adaptive_avg_pool2d", "mean", ["x"], [x], {"output_size": [1, 1]}, x.mean((2, 3), keepdim=True))
+    check("mean", "pixels", ["self"], [x], {"dim": (2, 3), "keepdim": False}, x.mean((2, 3)))
     check("clone", "vectors", ["self"], [x], {}, x, image="plain")
     check("softmax", "rows", ["x"], [5 * x.flatten(1)], {"dim": -1}, torch.softmax(5 * x.double().flatten(1), 1).float())
 

@@ -105,3 +105,26 @@ def test_an_unusable_option_is_refused(tmp_path):
 def test_listings(command, words, tmp_path):
     done = netwright(command, cwd=tmp_path)
     assert done.returncode == 0 and all(word in done.stdout for word in words), done.stdout
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["measure", "nothing.onnx"], ["nothing.onnx", "no such file"]),
+    (["measure", "alexnet@224"], ["'alexnet'", "mobilenet_v2"]),
+    (["measure", "resnet20@32", "--vs", "tensorrt"], ["'tensorrt'", "onnxruntime"]),
+    (["measure", "resnet20@32", "--target", "toaster"], ["'toaster'", "local"]),
+    (["bench", "speed"], ["'speed'", "kernels", "nets"])])
+def test_a_mistake_in_what_is_to_be_measured(arguments, words, tmp_path):
+    refused(netwright(*arguments, cwd=tmp_path), *words)
+
+
+def test_a_user_s_own_network_is_measured_and_written_as_json(tmp_path):
+    import json
+
+    (tmp_path / "mine.py").write_text("from torch import nn\n\n\ndef small():\n"
+                                      "    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4))\n")
+    done = netwright("measure", "mine:small", "--input", "1x3x8x8", "--vs", "torch", "--json", "out.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert written["latency_ms"] > 0 and written["fallback"] == 0 and written["layout_changes"] == 1
+    assert {"op", "kernel", "option", "us", "gflops", "percent_of_peak", "gbps"} <= written["ops"][0].keys()
+    assert "conv2d+relu" in done.stdout and "torch" in done.stdout
