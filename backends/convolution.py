@@ -9,7 +9,7 @@ from backends.channels import blocks_of
 from backends.emit import clamp, load
 from backends.epilogue import integer_epilogue
 from backends.nest import loop_unless_one, shared
-from backends.product import Arithmetic, product, product_options
+from backends.product import Arithmetic, product, product_options, work
 from backends.view import View
 from backends.window import Window, bordered, regrouped
 from backends.workload import CHANNELS_LAST, Lowering, Tensor
@@ -26,7 +26,7 @@ def convolution(workload, target, option: dict, arithmetic: Arithmetic) -> Lower
     blocks = blocks_of(window.group_outputs, target.lanes, option["vectors"])
     packed = arithmetic.pack(workload["weight"], blocks, window.groups)
     fill = dict(workload.arguments).get("zero_point", 0)
-    threads = target.threads_for(workload.out.size * window.taps * window.group_inputs // arithmetic.chunk // target.lanes)
+    threads = target.threads_for(work(window) // arithmetic.chunk // target.lanes)
 
     def body(buffers, sink):
         x, parameters = View.of(buffers["x"], workload["x"]), [buffers[name] for name, _ in workload.tensors[2:]]

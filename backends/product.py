@@ -12,12 +12,14 @@ from itertools import product as product_of
 from math import ceil
 
 from backends.channels import Block, blocks_of
-from backends.emit import bind, constant, load, loop, scratch, splat, store
+from backends.emit import bind, constant, load, scratch, splat, store
 from backends.nest import Share, loop_unless_one, nest
 from backends.view import View
 from backends.window import Window
 
 HALF_VECTOR_COSTS = 0.5
+# Vector operations below which options differ by less than a microsecond, and one is as good as four.
+SMALL_WORK = 5_000
 
 
 @dataclass(frozen=True)
@@ -106,9 +108,14 @@ def _depth(window: Window, steps: int) -> Iterator[tuple[tuple, object]]:
 
 
 def product_options(window: Window, target, arithmetic: Arithmetic, count: int = 4) -> list[dict]:
-    """The tilings with the least estimated time, best first."""
+    """The tilings with the least estimated time, best first; fewer where the whole product takes microseconds."""
     ranked = sorted(_tilings(window, target), key=lambda option: _cycles(window, target, arithmetic, option))
-    return ranked[:count]
+    return ranked[:count if work(window) // target.lanes >= SMALL_WORK else 1]
+
+
+def work(window: Window) -> int:
+    """Multiply-adds of a convolution."""
+    return window.batch * window.out[0] * window.out[1] * window.outputs * window.taps * window.group_inputs
 
 
 def _tilings(window: Window, target) -> Iterator[dict]:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent / "targets"
 LANES = (("avx512f", 16), ("avx2", 8), ("neon", 4), ("sse2", 4))
-# One over the vector operations that take as long as waking another thread.
-PARALLEL_COST = 1 / 8_000
+# Vector operations that a thread must have to be worth waking: it takes some microseconds.
+PARALLEL_WORK = 8_000
 FIELDS = {"doc": str, "kind": str, "mcpu": str, "triple": str, "threads": int, "batch": int, "connection": str, "measure": dict}
 
 
@@ -56,8 +56,8 @@ class Target:
         return _tvm_target(self.kind, self.mcpu, self.triple, self.threads)
 
     def threads_for(self, work: int) -> int:
-        """Threads for a kernel of `work` vector operations: starting them costs some microseconds."""
-        return self.threads if work * PARALLEL_COST >= self.threads else 1
+        """Threads for a kernel of `work` vector operations: all, or one where waking the others costs more."""
+        return self.threads if work >= self.threads * PARALLEL_WORK else 1
 
 
 def names() -> list[str]:

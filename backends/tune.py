@@ -116,7 +116,7 @@ def _option(module, i: int, workload: Workload, algorithm, option: dict, lowerin
     out = tvm.runtime.tensor(np.zeros(workload.out.memory, workload.out.dtype))
 
     def timer(number: int, *values) -> float:
-        return module.mod.time_evaluator(f"kernel{i}", tvm.cpu(), number=number)(*values).mean
+        return float(module.mod.time_evaluator(f"kernel{i}", tvm.cpu(), number=number)(*values).mean)
     return _Option(name_of(algorithm), option, module[f"kernel{i}"], timer, arguments, out)
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from math import ceil
 
 from backends.channels import vectors_of
-from backends.emit import bind, load, loop, loop_between, scratch, store
+from backends.emit import bind, load, loop_between, scratch, store
 from backends.nest import Share, nest
+from backends.product import SMALL_WORK
 from backends.view import View
 from backends.window import Window
 
@@ -44,7 +45,8 @@ def windowed_options(workload, window: Window, target) -> list[dict]:
     widths = sorted({min(window.out[1], room, size) for size in (2, 4, 7, 8, 14)}, reverse=True)
     preferred = min(widths, key=lambda w: (ceil(window.out[1] / w) * w - window.out[1]) / window.out[1] + 1 / w)
     ordered = [preferred] + [w for w in widths if w != preferred][:2]
-    return [{"columns": w, "outer": outer} for w in ordered for outer in ("channels", "pixels")]
+    options = [{"columns": w, "outer": outer} for w in ordered for outer in ("channels", "pixels")]
+    return options if workload.out.size * window.taps // target.lanes >= SMALL_WORK else options[:1]
 
 
 def windowed(window: Window, lanes: int, share: Share | None, option: dict, image: View, n, reduction: Reduction) -> None:

@@ -13,11 +13,13 @@ from backends.convolution import last_step
 from backends.arithmetic import FLOAT
 from backends.emit import bind, constant, function, load, loop, scratch, store, when
 from backends.nest import loop_unless_one
-from backends.product import product, product_options
+from backends.product import product, product_options, work
 from backends.view import View
 from backends.window import Window, bordered
 from backends.workload import CHANNELS_LAST, Lowering, Packed, Tensor
 
+# Multiply-adds below which the transforms cost more than they save.
+LEAST_WORK = 100_000
 Matrix = tuple[tuple[float, ...], ...]
 
 
@@ -235,8 +237,9 @@ def _packed(weight: Tensor, option: dict, lanes: int) -> Packed:
 
 
 def serves_winograd(workload) -> bool:
-    """3x3, stride 1, ungrouped, on images that lie channels last and have at least one full tile."""
+    """3x3, stride 1, ungrouped, on images that lie channels last and have at least one full tile, and large enough."""
     window = Window.of(workload)
     plain = window.stride == window.dilation == (1, 1) and window.groups == 1
     return (workload["x"].dtype == "float32" and workload["x"].layout == CHANNELS_LAST and plain
-            and window.kernel == (3, 3) and min(window.inputs, window.outputs, *window.out) >= 4)
+            and window.kernel == (3, 3) and min(window.inputs, window.outputs, *window.out) >= 4
+            and work(window) >= LEAST_WORK)

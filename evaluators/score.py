@@ -24,7 +24,7 @@ from spaces.prepared import EmptyRange
 from spaces.space import Space
 
 VERIFIED_IMAGES = 128
-JOB_SECONDS = 120.0
+JOB_SECONDS = 300.0
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,7 @@
 """Single kernels against the roofline of this machine: every convolution and dense layer of the zoo of 1 MFLOP and more."""
 
 import sys
-import tempfile
 from math import prod
-from pathlib import Path
 from statistics import median
 
 from rich.console import Console
@@ -43,10 +41,10 @@ def kernels_of(network: str, target) -> tuple[list[dict], dict]:
     import json
 
     import spaces.ops
-    from backends.compile import report_on
     from backends.fusion import groups_of
     from backends.graph import read
     from backends.lowering import served_on
+    from backends.report import report_on
     from backends.roofline import flops
     from backends.store import Store, default_path
     from backends.tune import bare, best
