@@ -29,18 +29,22 @@ def convolution(workload, target, option: dict, arithmetic: Arithmetic) -> Lower
     threads = target.threads_for(work(window) // arithmetic.chunk // target.lanes)
 
     def body(buffers, sink):
-        x, parameters = View.of(buffers["x"], workload["x"]), [buffers[name] for name, _ in workload.tensors[2:]]
+        image, parameters = View.of(buffers["x"], workload["x"]), [buffers[name] for name, _ in workload.tensors[2:]]
         if window.batch < workload["x"].shape[0] or window.out != Window.of(workload).out:
-            x, sink = x.flat(), sink.flat()
+            image, sink = image.flat(), sink.flat()
+
+        def finish_image(n):
+            def finish(sums, y, x, c, lanes):
+                values = [load(parameter, c, lanes) for parameter in parameters]
+                sink.put(last_step(workload, sums, values, lanes), n, y, x, c, lanes)
+            return finish
         with loop_unless_one(window.batch) as n:
-            image = _image(x.of_image(n), workload["x"], window, arithmetic, fill, target.lanes, threads)
+            x = _image(image.of_image(n), workload["x"], window, arithmetic, fill, target.lanes, threads)
             with shared(threads) as share, loop_unless_one(window.groups) as g:
-                def finish(sums, y, x, c, lanes):
-                    values = [load(parameter, c, lanes) for parameter in parameters]
-                    sink.put(last_step(workload, sums, values, lanes), n, y, x, c, lanes)
                 inputs = ceil(window.group_inputs / arithmetic.chunk) * arithmetic.chunk
-                product(window, arithmetic, target.lanes, share, option, image.from_channel(g * inputs),
-                        buffers["weight"], g * (packed.tensor.size // window.groups), g * window.group_outputs, finish)
+                base = g * (packed.tensor.size // window.groups)
+                product(window, arithmetic, target.lanes, share, option, x.from_channel(g * inputs),
+                        buffers["weight"], base, g * window.group_outputs, finish_image(n))
     return Lowering(body, {"weight": packed})
 
 

@@ -10,14 +10,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product as product_of
 from math import ceil
+from typing import Any
 
-from backends.channels import Block, blocks_of
+from backends.channels import Block, Vector, blocks_of
 from backends.emit import bind, constant, load, scratch, splat, store
 from backends.nest import Share, loop_unless_one, nest
 from backends.view import View
 from backends.window import Window
 
-HALF_VECTOR_COSTS = 0.5
+# A narrow vector costs at least half as much as a full one.
+NARROW_VECTOR = 0.5
 # Vector operations below which options differ by less than a microsecond, and one is as good as four.
 SMALL_WORK = 5_000
 
@@ -57,7 +59,8 @@ def product(window: Window, arithmetic: Arithmetic, lanes: int, share: Share | N
     """Writes the product of one group: `image` from its first input channel on; packed weights from `base` on;
     `finish(sums, y, x, c, lanes)` takes results of channel c; the group's first is `first`.
 
-    An option has pixels of a tile (rows, columns), vectors of a block, and the `outer` loop: "channels" or "pixels"."""
+    An option has pixels of a tile (rows, columns), vectors of a block, and the `outer` loop: "channels" or "pixels".
+    """
     blocks = blocks_of(window.group_outputs, lanes, option["vectors"])
     rows, columns = tiles_of(window.out[0], option["rows"]), tiles_of(window.out[1], option["columns"])
     for block, r, c in product_of(blocks, rows, columns):
@@ -67,42 +70,61 @@ def product(window: Window, arithmetic: Arithmetic, lanes: int, share: Share | N
                   (c.start + index["columns"] * c.size, c.size), image, weights, base, first, finish)
 
 
+@dataclass(frozen=True)
+class _Tile:
+    """Pixels (`y`, `x`: the first and how many) times a block's vectors; `sums` holds them pixel by pixel."""
+
+    block: Block
+    y: tuple[Any, int]
+    x: tuple[Any, int]
+    sums: Any
+
+    def vectors(self) -> Iterator[tuple[Vector, int]]:
+        """Each vector of the block, and where it begins in a packed row."""
+        place = 0
+        for vector in self.block.vectors:
+            yield vector, place
+            place += vector.lanes
+
+    def results(self) -> Iterator[tuple[int, int, Vector, int]]:
+        """Each vector of each pixel: row and column in the tile, vector, its place in `sums`."""
+        for r in range(self.y[1]):
+            for c in range(self.x[1]):
+                for vector, place in self.vectors():
+                    yield r, c, vector, (r * self.x[1] + c) * self.block.width + place
+
+
 def _tile(window, arithmetic, block: Block, number, y, x, image: View, weights, base, first, finish) -> None:
-    (y0, rows), (x0, columns), width = y, x, block.width
-    steps = ceil(window.group_inputs / arithmetic.chunk)
-    panel = bind(base + window.taps * steps * (block.base + number * width))
-    sums = scratch(rows * columns * width, arithmetic.sum_dtype, registers=True)
-    pixels = [(r, c, (r * columns + c) * width) for r in range(rows) for c in range(columns)]
-    for _, _, place in pixels:
-        for vector in block.vectors:
-            at = place + _packed_place(block, vector)
-            store(sums, constant(0, arithmetic.sum_dtype, vector.lanes), at, vector.lanes)
-    corner = bind(image.at(0, y0 * window.stride[0], x0 * window.stride[1], 0))
-    for tap, k in _depth(window, steps):
-        at = panel + (tap[2] * steps + k) * width
-        vectors = [bind(arithmetic.weight(weights, at + _packed_place(block, v), v.lanes)) for v in block.vectors]
-        begin = corner + tap[0] * window.dilation[0] * image.row + tap[1] * window.dilation[1] * image.column
-        for r, c, place in pixels:
+    sums = scratch(y[1] * x[1] * block.width, arithmetic.sum_dtype, registers=True)
+    tile, steps = _Tile(block, y, x, sums), ceil(window.group_inputs / arithmetic.chunk)
+    for _, _, vector, place in tile.results():
+        store(sums, constant(0, arithmetic.sum_dtype, vector.lanes), place, vector.lanes)
+    panel = bind(base + window.taps * steps * (block.base + number * block.width))
+    corner = bind(image.at(0, y[0] * window.stride[0], x[0] * window.stride[1], 0))
+    for (row, column, tap), k in _depth(window, steps):
+        begin = corner + row * window.dilation[0] * image.row + column * window.dilation[1] * image.column
+        _multiply(window, arithmetic, tile, image, begin + k * arithmetic.chunk * image.channel,
+                  weights, panel + (tap * steps + k) * block.width)
+    channel = bind(first + block.first + number * block.width)
+    for r, c, vector, place in tile.results():
+        finish(load(sums, place, vector.lanes), y[0] + r, x[0] + c, channel + vector.start, vector.lanes)
+
+
+def _multiply(window, arithmetic, tile: _Tile, image: View, begin, weights, row) -> None:
+    """One step of the sum: the packed weights at `row` times the inputs from `begin` on of every pixel."""
+    loaded = {place: bind(arithmetic.weight(weights, row + place, vector.lanes)) for vector, place in tile.vectors()}
+    for r in range(tile.y[1]):
+        for c in range(tile.x[1]):
             away = r * window.stride[0] * image.row + c * window.stride[1] * image.column
-            value = bind(arithmetic.x(image.buffer, begin + k * arithmetic.chunk * image.channel + away))
-            for vector, weight in zip(block.vectors, vectors):
-                at = place + _packed_place(block, vector)
-                total = arithmetic.step(load(sums, at, vector.lanes), splat(value, vector.lanes), weight, vector.lanes)
-                store(sums, total, at, vector.lanes)
-    channel = bind(first + block.first + number * width)
-    for r, c, place in pixels:
-        for vector in block.vectors:
-            total = load(sums, place + _packed_place(block, vector), vector.lanes)
-            finish(total, y0 + r, x0 + c, channel + vector.start, vector.lanes)
-
-
-def _packed_place(block: Block, vector) -> int:
-    """Where a vector begins in a packed row: after the vectors in front of it."""
-    return sum(v.lanes for v in block.vectors[:block.vectors.index(vector)])
+            x = bind(arithmetic.x(image.buffer, begin + away))
+            for vector, place in tile.vectors():
+                at = (r * tile.x[1] + c) * tile.block.width + place
+                total = arithmetic.step(load(tile.sums, at, vector.lanes), splat(x, vector.lanes), loaded[place], vector.lanes)
+                store(tile.sums, total, at, vector.lanes)
 
 
 def _depth(window: Window, steps: int) -> Iterator[tuple[tuple, object]]:
-    """Loops over the taps and steps of a sum: ((row, column, number), step)."""
+    """Loops over the taps and steps of a sum: ((row, column, number of the tap), step)."""
     with loop_unless_one(window.kernel[0]) as r, loop_unless_one(window.kernel[1]) as s, loop_unless_one(steps) as k:
         yield (r, s, r * window.kernel[1] + s), k
 
@@ -142,7 +164,7 @@ def _cycles(window: Window, target, arithmetic: Arithmetic, option: dict) -> flo
     start, per block its weights from the next cache."""
     depth, total = window.taps * ceil(window.group_inputs / arithmetic.chunk), 0.0
     for block in blocks_of(window.group_outputs, target.lanes, option["vectors"]):
-        units = sum(max(HALF_VECTOR_COSTS, v.lanes / target.lanes) for v in block.vectors)
+        units = sum(max(NARROW_VECTOR, v.lanes / target.lanes) for v in block.vectors)
         for r in tiles_of(window.out[0], option["rows"]):
             for c in tiles_of(window.out[1], option["columns"]):
                 pixels, count = r.size * c.size, r.count * c.count * block.count

@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     made["export"].add_argument("candidate", metavar="CANDIDATE", help="id, or its beginning")
     made["export"].add_argument("--to", metavar="FOLDER", required=True)
     _measure_options(made["measure"])
-    made["bench"].add_argument("name", metavar="NAME", help="kernels or nets")
+    made["bench"].add_argument("name", metavar="NAME", help="kernels, nets or tuning")
     _target_options(made["bench"])
     return parser
 

@@ -29,13 +29,18 @@ def front_rows(directory: Path, objectives: list[str] | None = None, url: str | 
     for name in objectives:
         if name not in metrics():
             raise StudyError(f"--objectives names {name!r}, which is not computed; known: {', '.join(metrics())}")
-    front, rows, directions = Front(), {}, [metrics()[name].direction for name in objectives]
-    for trial in trials:
-        row = _row(trial, study.target.name)
-        rows[row["id"]] = row
-        front.add(row["id"], losses([row[name] for name in objectives], directions))
-    chosen = [{**rows[key], **_final(finals.get(f"final.{key}"))} for key in front.members]
-    return sorted(chosen, key=lambda row: -row["accuracy"])
+    rows = {row["id"]: row for row in (_row(trial, study.target.name) for trial in trials)}
+    chosen = [{**row, **_final(finals.get(f"final.{row['id']}"))} for row in _undominated(rows, objectives)]
+    # The final measurement may move a member behind another.
+    return sorted(_undominated({row["id"]: row for row in chosen}, objectives), key=lambda row: -row["accuracy"])
+
+
+def _undominated(rows: dict[str, dict[str, Any]], objectives: list[str]) -> list[dict[str, Any]]:
+    """The rows that no other row beats in every objective."""
+    front, directions = Front(), [metrics()[name].direction for name in objectives]
+    for key, row in rows.items():
+        front.add(key, losses([row[name] for name in objectives], directions))
+    return [rows[key] for key in front.members]
 
 
 def text(rows: list[dict[str, Any]], form: str) -> str:
