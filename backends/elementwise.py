@@ -48,6 +48,11 @@ def same_or_gate(workload) -> bool:
     return len(workload.out.shape) in (2, 4) and all(tensor.shape in shapes for _, tensor in workload.tensors)
 
 
+def float_tensors(workload, target) -> bool:
+    """What most element-wise files serve: float32 tensors of one shape, or one value a channel."""
+    return workload.out.dtype == "float32" and same_or_gate(workload)
+
+
 def _spread(view: View, tensor, out) -> View:
     """One value a channel is read at every pixel."""
     return view if tensor.shape == out.shape else replace(view, row=0, column=0)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from backends.graph import Graph, Node
-from backends.lowering import is_step
+from backends.lowering import is_step, takes_steps
 from backends.workload import Step, Tensor, Workload
 
 
@@ -98,10 +98,7 @@ def _joined(node: Node, groups: dict[str, Group], readers: dict[str, int], order
     if node.workload is None or not is_step(node.workload.op):
         return None
     host = groups.get(max(node.inputs, key=lambda name: order.get(name, -1)))
-    shapes = {tensor.shape for _, tensor in node.workload.tensors}
-    if host is None or host.unserved or node.unserved or len(host.parts) != 1 or readers[host.name] > 1 or shapes != {node.out.shape}:
-        return None
-    if host.parts[0].channel or host.out.layout != node.out.layout or len(node.out.shape) not in (2, 4):
+    if host is None or readers[host.name] > 1 or not _can_join(host, node):
         return None
     operands = tuple(None if name == host.name else tensor for name, (_, tensor) in zip(node.inputs, node.workload.tensors))
     others = tuple(name for name in node.inputs if name != host.name)
@@ -109,3 +106,10 @@ def _joined(node: Node, groups: dict[str, Group], readers: dict[str, int], order
     part = host.parts[0]
     part = Part(replace(part.workload, then=(*part.workload.then, step)), part.inputs + others)
     return _Made(Group(node.name, node.out, (part,)), (host.name,))
+
+
+def _can_join(host: Group, node: Node) -> bool:
+    """Whether the node computes element by element what one kernel gives."""
+    shapes = {tensor.shape for _, tensor in node.workload.tensors}
+    served = not host.unserved and not node.unserved and len(host.parts) == 1 and takes_steps(host.parts[0].workload.op)
+    return served and shapes == {node.out.shape} and host.out.layout == node.out.layout and len(node.out.shape) in (2, 4)

@@ -65,6 +65,12 @@ def is_step(op: str) -> bool:
     return any(hasattr(algorithm, "value") for algorithm in algorithms(op))
 
 
+def takes_steps(op: str) -> bool:
+    """Whether the op's kernels give their results to the sink, so that steps can follow; files that write memory
+    themselves say `ALONE = True`."""
+    return not any(getattr(algorithm, "ALONE", False) for algorithm in algorithms(op))
+
+
 @cache
 def value_of(op: str):
     """The value function of an element-wise op."""

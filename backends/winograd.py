@@ -8,9 +8,9 @@ while it lies in the cache; weights are transformed when a network is loaded.
 
 from dataclasses import dataclass, replace
 
+from backends.arithmetic import FLOAT
 from backends.channels import blocks_of, vectors_of
 from backends.convolution import last_step
-from backends.arithmetic import FLOAT
 from backends.emit import bind, constant, function, load, loop, scratch, store, when
 from backends.nest import loop_unless_one
 from backends.product import product, product_options, work

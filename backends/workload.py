@@ -104,3 +104,8 @@ class Lowering:
 
     body: Callable[[dict[str, Any], Any], None]
     packed: dict[str, Packed] = field(default_factory=dict)
+
+
+def one_way(workload: Workload, target) -> list[dict[str, Any]]:
+    """The options of a kernel file that has no choice."""
+    return [{}]

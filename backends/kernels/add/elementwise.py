@@ -2,18 +2,15 @@
 
 from backends.elementwise import elementwise, same_or_gate
 from backends.emit import constant
+from backends.workload import one_way
 
 PRIORITY = 0
+options = one_way
 
 
 def serves(workload, target) -> bool:
     """Float32 tensors of one shape, or one value a channel."""
     return dict(workload.arguments).get("alpha", 1) == 1 and workload.out.dtype == "float32" and same_or_gate(workload)
-
-
-def options(workload, target) -> list[dict]:
-    """There is one way."""
-    return [{}]
 
 
 def value(arguments: dict, lanes: int, x, *other):

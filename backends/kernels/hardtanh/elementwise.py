@@ -1,19 +1,12 @@
 """A clamp to [min_val, max_val]; ReLU6 is 0 to 6."""
 
-from backends.elementwise import elementwise, same_or_gate
+from backends.elementwise import elementwise, float_tensors
 from backends.emit import clamp
+from backends.workload import one_way
 
 PRIORITY = 0
-
-
-def serves(workload, target) -> bool:
-    """Float32 tensors of one shape, or one value a channel."""
-    return workload.out.dtype == "float32" and same_or_gate(workload)
-
-
-def options(workload, target) -> list[dict]:
-    """There is one way."""
-    return [{}]
+options = one_way
+serves = float_tensors
 
 
 def value(arguments: dict, lanes: int, x):

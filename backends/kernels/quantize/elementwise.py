@@ -2,18 +2,15 @@
 
 from backends.elementwise import elementwise, same_or_gate
 from backends.emit import cast, clamp, constant
+from backends.workload import one_way
 
 PRIORITY = 0
+options = one_way
 
 
 def serves(workload, target) -> bool:
     """Every quantise step of images or vectors."""
     return same_or_gate(workload)
-
-
-def options(workload, target) -> list[dict]:
-    """There is one way."""
-    return [{}]
 
 
 def value(arguments: dict, lanes: int, x):

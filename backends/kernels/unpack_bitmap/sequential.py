@@ -1,19 +1,16 @@
 """Sparse weights to dense ones, bit by bit: run once, when a network is loaded."""
 
 from backends.emit import cast, constant, load, loop, scratch, store
-from backends.workload import Lowering
+from backends.workload import Lowering, one_way
 
 PRIORITY = 0
+options = one_way
+ALONE = True
 
 
 def serves(workload, target) -> bool:
     """Values of any type, at least one."""
     return workload["values"].size > 0
-
-
-def options(workload, target) -> list[dict]:
-    """There is one way."""
-    return [{}]
 
 
 def inputs(workload, rng) -> dict:
