@@ -3,13 +3,14 @@
 
 from backends.arithmetic import FLOAT
 from backends.convolution import convolution, convolution_options
+from backends.depthwise import is_depthwise
 
 PRIORITY = 1
 
 
 def serves(workload, target) -> bool:
-    """Every float32 workload."""
-    return workload["x"].dtype == "float32"
+    """Float32, but for depthwise convolutions, whose groups are narrower than any vector."""
+    return workload["x"].dtype == "float32" and not is_depthwise(workload)
 
 
 def options(workload, target) -> list[dict]:
