@@ -94,7 +94,7 @@ def test_every_op_of_the_study_s_space_has_kernels(scorer):
     from evaluators.subject import export_program
 
     rng, checked = random.Random(0), 0
-    for _ in range(8):
+    for _ in range(50):
         candidate = scorer.space.sample(lambda name, options: rng.choice(options))
         try:
             program = export_program(untrained(candidate, scorer.dataset, scorer.study.train), scorer.dataset)
@@ -103,4 +103,4 @@ def test_every_op_of_the_study_s_space_has_kernels(scorer):
         parts = [part for group in groups_of(read(program, served_on(load("local")))) for part in group.parts]
         assert all(choices(part.workload, load("local")) for part in parts)
         checked += len(parts)
-    assert checked > 50
+    assert checked > 250
