@@ -1,4 +1,4 @@
-"""Writing TIR functions with explicit vectors: flat views of tensors, loads, splats, tiles of a range."""
+"""Writing TIR functions with explicit vectors: flat views of tensors, loops, loads, splats, vectors of a range."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -112,24 +112,18 @@ def clamp(value, low: float, high: float, dtype: str, lanes: int):
 
 @dataclass(frozen=True)
 class Segment:
-    """`count` tiles of `vectors` x `lanes` elements from `start` on."""
+    """`count` vectors of `lanes` elements from `start` on."""
 
     start: int
     count: int
-    vectors: int
     lanes: int
 
-    @property
-    def width(self) -> int:
-        """Elements of one tile."""
-        return self.vectors * self.lanes
 
-
-def segments(extent: int, lanes: int, vectors: int) -> Iterator[Segment]:
-    """Covers 0..extent without overlap: wide tiles first, then single vectors, then halves of lanes."""
-    start, steps = 0, [(vectors, lanes)] + [(1, lanes >> i) for i in range(lanes.bit_length())]
-    for count, width in steps:
-        tiles = (extent - start) // (count * width)
-        if tiles:
-            yield Segment(start, tiles, count, width)
-            start += tiles * count * width
+def segments(extent: int, lanes: int) -> Iterator[Segment]:
+    """Covers 0..extent without overlap: full vectors first, then halves of lanes."""
+    start = 0
+    for width in (lanes >> i for i in range(lanes.bit_length())):
+        count = (extent - start) // width
+        if count:
+            yield Segment(start, count, width)
+            start += count * width

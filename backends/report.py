@@ -44,7 +44,7 @@ def report_on(group: Group, workload: Workload, trial: Trial, roofline: Roofline
     return OpReport(group.name, workload.op, trial.algorithm, trial.option, trial.us, str(workload),
                     tuple(step.op for step in workload.then), flops(measured) / trial.us / 1e3, 100 * compute / trial.us,
                     moved_bytes(measured) / trial.us / 1e3, 100 * memory / trial.us,
-                    "compute" if compute > memory else "memory", 100 * max(compute, memory) / trial.us, once)
+                    "compute" if compute > memory else "memory", 100 * roofline.bound_us(measured) / trial.us, once)
 
 
 def unserved(group: Group) -> OpReport:

@@ -114,14 +114,14 @@ def _copy_rows(x: View, to: View, size, wide: int, corner, whole, fill, dtype, l
 
 
 def _fill_row(buffer, begin, size: int, fill, dtype: str, lanes: int) -> None:
-    for part in segments(size, lanes, 1):
+    for part in segments(size, lanes):
         with loop(part.count) as tile:
             store(buffer, constant(fill, dtype, part.lanes), begin + part.start + tile * part.lanes, part.lanes)
 
 
 def copy(source, begin, destination, to, size: int, lanes: int) -> None:
     """Copies `size` elements that lie in a row."""
-    for part in segments(size, lanes, 1):
+    for part in segments(size, lanes):
         with loop(part.count) as tile:
             at = part.start + tile * part.lanes
             store(destination, load(source, begin + at, part.lanes), to + at, part.lanes)
