@@ -15,22 +15,25 @@ from pathlib import Path
 
 from backends.fallback import emit_fallback
 from backends.fusion import Group, groups_of, inputs_of
-from backends.graph import read
-from backends.lowering import algorithm_named, kernel, served_on
+from backends.graph import Graph, read
+from backends.lowering import algorithm_named, arguments_of, choices, kernel, served_on, sources_of
 from backends.report import FALLBACK, OpReport, report_on, unserved
 from backends.store import Store, Trial, default_path
 from backends.target import Target
 from backends.tune import bare, best
-from backends.workload import Lowering, Tensor, Workload
+from backends.unpacking import UNPACK, from_packed, packed_layers, plain
+from backends.workload import CompileError, Lowering, Tensor, Workload
 
 
 @dataclass(frozen=True)
 class CompileReport:
-    """What was compiled: `parameters` are the stored tensors in the order in which the library takes them. `seconds`: all
-    of it; `tune_seconds`: measuring what the store did not know."""
+    """What was compiled: `parameters` are the stored tensors in the order in which the library takes them; `packed` are
+    the layers that are computed from packed weights. `seconds`: all of it; `tune_seconds`: measuring what the store did
+    not know."""
 
     ops: tuple[OpReport, ...]
     parameters: tuple[str, ...]
+    packed: tuple[str, ...]
     seconds: float
     tune_seconds: float
 
@@ -56,14 +59,14 @@ def compile_program(program, target: Target, library: Path, store: Path | None =
 
     begin = time.perf_counter()
     graph = read(program, served_on(target))
-    groups = groups_of(graph)
     with closing(Store(store or default_path(), target)) as kernels:
         builder = _Builder(target, kernels, retune)
-        module = builder.module(graph, groups)
+        packed = tuple(name for name, workload in packed_layers(graph).items() if builder.pays(workload))
+        module = builder.module(from_packed(graph, packed))
     relax.build(module, target.tvm(), relax_pipeline=_passes()).export_library(str(library))
     signature = program.graph_signature.inputs_to_parameters | program.graph_signature.inputs_to_buffers
     order = tuple(signature[name] for name in graph.stored)
-    return CompileReport(tuple(builder.reports), order, time.perf_counter() - begin, builder.tune_seconds)
+    return CompileReport(tuple(builder.reports), order, packed, time.perf_counter() - begin, builder.tune_seconds)
 
 
 def _passes():
@@ -84,15 +87,26 @@ class _Builder:
         self.roofline = store.roofline()
         self.reports: list[OpReport] = []
         self._once: set[str] = set()
+        self._unpacked: set[str] = set()
         self._retuned: set[Workload] = set()
         self.tune_seconds = 0.0
         self._lowered: dict[Workload, tuple[Trial, Lowering]] = {}
         self._kernels: dict[tuple, object] = {}
 
-    def module(self, graph, groups: list[Group]):
+    def pays(self, workload: Workload) -> bool:
+        """Whether some kernel computes the layer from packed weights, and faster than from unpacked ones."""
+        if not choices(workload, self.target):
+            return False
+        try:
+            return self._trial(workload).us < self._trial(plain(workload)).us
+        except CompileError:  # every kernel miscomputes
+            return False
+
+    def module(self, graph: Graph):
         """`main`, its weights' part split off, and a function for each group alone."""
         from tvm import relax
 
+        groups = groups_of(graph)
         builder, self._once = relax.BlockBuilder(), set(graph.stored)
         named = {name: relax.Var(name, _type(tensor)) for name, tensor in {**graph.inputs, **graph.stored}.items()}
         types = {**graph.inputs, **graph.stored, **{group.name: group.out for group in groups}}
@@ -137,14 +151,19 @@ class _Builder:
 
     def _lower(self, workload: Workload) -> tuple[Trial, Lowering]:
         if workload not in self._lowered:
-            begin = time.perf_counter()
-            fresh = self.retune and bare(workload) not in self._retuned
-            trial = best(workload, self.target, self.store, fresh)
-            self._retuned.add(bare(workload))
-            self.tune_seconds += time.perf_counter() - begin
+            trial = self._trial(workload)
             algorithm = algorithm_named(workload.op, trial.algorithm)
             self._lowered[workload] = trial, algorithm.lower(workload, self.target, trial.option)
         return self._lowered[workload]
+
+    def _trial(self, workload: Workload) -> Trial:
+        """The fastest option, measured now if the store does not know it."""
+        begin = time.perf_counter()
+        fresh = self.retune and bare(workload) not in self._retuned
+        trial = best(workload, self.target, self.store, fresh)
+        self._retuned.add(bare(workload))
+        self.tune_seconds += time.perf_counter() - begin
+        return trial
 
     def _report(self, group: Group) -> None:
         if group.unserved:
@@ -153,22 +172,25 @@ class _Builder:
         for part in group.parts:
             trial, _ = self._lower(part.workload)
             once = set(part.inputs) <= self._once
-            self.reports.append(report_on(group, part.workload, trial, self.roofline, once))
+            weights = "packed" if part.workload.unpack else "unpacked" if self._unpacked & set(part.inputs) else ""
+            self.reports.append(report_on(group, part.workload, trial, self.roofline, once, weights))
             self._once |= {group.name} if once else set()
+            self._unpacked |= {group.name} if part.workload.op.startswith(UNPACK) else set()
 
 
 def _packed(builder, part, lowering: Lowering, named: dict[str, object]) -> list:
     """The arguments of a part's kernel; packing calls are emitted."""
     from tvm import relax
 
+    given = {name: named[source] for (name, _), source in zip(part.workload.inputs, part.inputs)}
     arguments = []
-    for (name, _), source in zip(part.workload.inputs, part.inputs):
-        value = named[source]
+    for name in arguments_of(part.workload, lowering):
         if name in lowering.packed:
             packed = lowering.packed[name]
             function = builder.add_func(packed.function, f"pack_{part.workload.op}")
-            value = builder.emit(relax.call_tir(function, (value,), _type(packed.tensor)))
-        arguments.append(value)
+            sources = tuple(given[source] for source in sources_of(name, lowering))
+            given[name] = builder.emit(relax.call_tir(function, sources, _type(packed.tensor)))
+        arguments.append(given[name])
     return arguments
 
 

@@ -41,11 +41,12 @@ class Graph:
 def read(program, serves: Callable[[Workload], bool]) -> Graph:
     """The graph of a `torch.export.ExportedProgram` with one result; `serves` tells whether a workload has a kernel."""
     parameters = program.graph_signature.inputs_to_parameters | program.graph_signature.inputs_to_buffers
-    reader = _Reader(serves, {}, {}, [], {}, {})
+    reader = _Reader(serves, {}, {}, [], {}, {}, set())
     for node in program.graph.nodes:
         if node.op == "placeholder":
             place = reader.stored if node.name in parameters else reader.inputs
             place[node.name] = reader.tensors[node.name] = tensor_of(node)
+            reader.constant |= reader.stored.keys()
         elif node.op == "call_function":
             reader.add(node)
         elif node.op == "output":
@@ -73,6 +74,7 @@ class _Reader:
     nodes: list[Node]
     tensors: dict[str, Tensor]
     same: dict[str, str]
+    constant: set[str]  # stored tensors and what is computed from them alone
 
     def add(self, node) -> None:
         """Reads one call of an op."""
@@ -101,7 +103,7 @@ class _Reader:
                 inputs += names
             elif value is not None:
                 arguments.append((name, tuple(value) if isinstance(value, list) else value))
-        out = tensor_of(node) if self.stored.keys() >= set(inputs) else inside(tensor_of(node))
+        out = tensor_of(node) if self.constant >= set(inputs) else inside(tensor_of(node))
         workload = _normal(Workload(op_of(node), tuple(tensors), tuple(arguments), out))
         return Node(node.name, tuple(inputs), out, workload)
 
@@ -122,6 +124,8 @@ class _Reader:
     def _append(self, node: Node) -> None:
         self.nodes.append(node)
         self.tensors[node.name] = node.out
+        if self.constant >= set(node.inputs):
+            self.constant.add(node.name)
 
 
 def inside(tensor: Tensor) -> Tensor:

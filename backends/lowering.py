@@ -92,5 +92,13 @@ def kernel(parts: list[tuple[Workload, Lowering, int]], out: Tensor):
 
 
 def arguments_of(workload: Workload, lowering: Lowering) -> dict[str, Tensor]:
-    """The tensors that a kernel takes, by name: the workload's, packed where the lowering packs."""
-    return {name: lowering.packed[name].tensor if name in lowering.packed else tensor for name, tensor in workload.inputs}
+    """The tensors that a kernel takes, by name: the workload's, packed where the lowering packs; what is packed from
+    others stands last."""
+    consumed = {source for packed in lowering.packed.values() for source in packed.sources}
+    kept = {name: tensor for name, tensor in workload.inputs if name not in consumed}
+    return kept | {name: packed.tensor for name, packed in lowering.packed.items()}
+
+
+def sources_of(name: str, lowering: Lowering) -> tuple[str, ...]:
+    """The workload's tensors from which a packed one is made."""
+    return lowering.packed[name].sources or (name,)

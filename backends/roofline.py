@@ -56,10 +56,9 @@ class Roofline:
 def flops(workload: Workload) -> int:
     """Multiplications and additions of a convolution or dense layer by its definition (padding included), one a
     result for other ops."""
-    named = dict(workload.tensors)
-    if "weight" not in named:
+    if not workload.unpack and "weight" not in dict(workload.tensors):
         return workload.out.size
-    return 2 * workload.out.size * prod(named["weight"].shape[1:])
+    return 2 * workload.out.size * prod(workload["weight"].shape[1:])
 
 
 def moved_bytes(workload: Workload) -> int:

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from backends.lowering import algorithms, arguments_of, choices, kernel, name_of, no_kernel
+from backends.lowering import algorithms, arguments_of, choices, kernel, name_of, no_kernel, sources_of
 from backends.store import Store, Trial
 from backends.target import Target
+from backends.unpacking import plain
 from backends.workload import Lowering, Tensor, Workload
 
 TOLERANCE = 1e-4
@@ -105,14 +106,13 @@ def _compiled(workload: Workload, target: Target, found: list[tuple[ModuleType, 
 def _option(module, i: int, workload: Workload, algorithm, option: dict, lowering: Lowering, inputs) -> _Option:
     import tvm
 
+    given = {name: tvm.runtime.tensor(in_memory(value, workload[name])) for name, value in inputs.items()}
     arguments = []
-    for (name, value), tensor in zip(inputs.items(), arguments_of(workload, lowering).values()):
-        argument = tvm.runtime.tensor(in_memory(value, workload[name]))
+    for name, tensor in arguments_of(workload, lowering).items():
         if name in lowering.packed:
             room = tvm.runtime.tensor(np.zeros(tensor.memory, tensor.dtype))
-            module[f"pack{i}_{name}"](argument, room)
-            argument = room
-        arguments.append(argument)
+            module[f"pack{i}_{name}"](*(given[source] for source in sources_of(name, lowering)), room)
+        arguments.append(room if name in lowering.packed else given[name])
     out = tvm.runtime.tensor(np.zeros(workload.out.memory, workload.out.dtype))
 
     def timer(number: int, *values) -> float:
@@ -127,7 +127,9 @@ def random_inputs(workload: Workload) -> dict[str, np.ndarray]:
     for algorithm in algorithms(workload.op):
         if hasattr(algorithm, "inputs"):
             return algorithm.inputs(workload, rng)
-    return {name: _random(rng, name, tensor) for name, tensor in workload.inputs}
+    stored = random_inputs(workload.unpack) if workload.unpack else {}
+    packed = {f"weight.{name}": value for name, value in stored.items()}
+    return {name: packed[name] if name in packed else _random(rng, name, tensor) for name, tensor in workload.inputs}
 
 
 def _random(rng, name: str, tensor: Tensor) -> np.ndarray:
@@ -142,11 +144,22 @@ def reference(workload: Workload, inputs: dict[str, np.ndarray]) -> np.ndarray:
     """What torch computes: the deployed op of that name, or torch's own, as the result lies in memory."""
     import torch
 
-    tensors = [torch.from_numpy(value) for value in inputs.values()]
+    with torch.no_grad():
+        return in_memory(_computed(workload, {name: torch.from_numpy(value) for name, value in inputs.items()}).numpy(),
+                         workload.out)
+
+
+def _computed(workload: Workload, inputs: dict):
+    """The op on torch tensors by name; packed weights are unpacked first."""
+    import torch
+
+    if workload.unpack:
+        whole = plain(workload)
+        weight = _computed(workload.unpack, {name: inputs[f"weight.{name}"] for name, _ in workload.unpack.tensors})
+        return _computed(whole, {name: weight if name == "weight" else inputs[name] for name, _ in whole.inputs})
     op = getattr(torch.ops.netwright, workload.op, None) or getattr(torch.ops.aten, workload.op)
     named = {name: list(value) if isinstance(value, tuple) else value for name, value in workload.arguments}
-    with torch.no_grad():
-        return in_memory(op(*tensors, **named).numpy(), workload.out)
+    return op(*inputs.values(), **named)
 
 
 def in_memory(value: np.ndarray, tensor: Tensor) -> np.ndarray:

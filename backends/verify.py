@@ -5,6 +5,7 @@ largest value, floats rounded to integers within one step. The whole network mus
 otherwise, since rounding a float can flip an integer, in the class on 99% of real inputs.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from backends.library import Library
 from backends.lowering import served_on
 from backends.target import Target
 from backends.tune import TOLERANCE, difference, in_memory
+from backends.unpacking import from_packed
 
 AGREEMENT = 0.99
 
@@ -32,9 +34,10 @@ class Verification:
     largest_error: float
 
 
-def verify(program, library: Library, images: np.ndarray, target: Target) -> Verification:
-    """Compares the library with the exported program's own arithmetic on images [N, C, H, W], one by one."""
-    graph = read(program, served_on(target))
+def verify(program, library: Library, images: np.ndarray, target: Target, packed: Collection[str] = ()) -> Verification:
+    """Compares the library with the exported program's own arithmetic on images [N, C, H, W], one by one. `packed`: the
+    layers that it computes from packed weights, as its compile report says."""
+    graph = from_packed(read(program, served_on(target)), packed)
     kind = _kind(graph)
     checked, wrong = _check_ops(program, graph, library, images[:1])
     expected = np.concatenate([_reference(program, image[None]) for image in images])

@@ -60,17 +60,22 @@ class Step:
 @dataclass(frozen=True)
 class Workload:
     """An op on tensors: `tensors` by argument name in order, other arguments by name, what the op gives, and the
-    steps `then` applied to it."""
+    steps `then` applied to it.
+
+    An op computed straight from packed weights has `unpack`, the workload of the op that would unpack them: its tensors stand
+    among `tensors` as `weight.<name>`, and the op is called `<op>_<unpack's op>`."""
 
     op: str
     tensors: tuple[tuple[str, Tensor], ...]
     arguments: tuple[tuple[str, Any], ...]
     out: Tensor
     then: tuple[Step, ...] = ()
+    unpack: "Workload | None" = None
 
     def __getitem__(self, name: str) -> Any:
-        """The tensor or argument of that name."""
-        return {**dict(self.tensors), **dict(self.arguments)}[name]
+        """The tensor or argument of that name; `weight` is the unpacked one where weights are packed."""
+        unpacked = {"weight": self.unpack.out} if self.unpack else {}
+        return {**unpacked, **dict(self.tensors), **dict(self.arguments)}[name]
 
     @property
     def result(self) -> Tensor:
@@ -91,16 +96,19 @@ class Workload:
 
 @dataclass(frozen=True)
 class Packed:
-    """A tensor as the kernel wants it: `function` (TIR: stored tensor, packed tensor) fills `tensor` once."""
+    """A tensor as the kernel wants it: `function` (TIR: the workload's tensors `sources`, then the packed one) fills
+    `tensor` once. Without sources it stands in the place of the workload's tensor of its own name."""
 
     function: Any
     tensor: Tensor
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Lowering:
     """`body(buffers, sink)` writes the kernel: `buffers` are flat, by the workload's tensor names (packed where
-    `packed` names them); `sink` takes each result (`backends.sink.Sink`)."""
+    `packed` names them, left out where they are only sources of packed ones); `sink` takes each result
+    (`backends.sink.Sink`)."""
 
     body: Callable[[dict[str, Any], Any], None]
     packed: dict[str, Packed] = field(default_factory=dict)

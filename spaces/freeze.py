@@ -12,7 +12,7 @@ import torch
 from torch import fx, nn
 
 from spaces.gene import SpaceError, placed
-from spaces.prepared import Affine, Deployed, bias_of, geometry, is_sparse, op_for
+from spaces.prepared import Affine, Deployed, Packed, bias_of, geometry, op_for, stored_form
 from spaces.trace import finite, fold_norms, trace
 
 CLAMPS = {nn.ReLU: (0.0, math.inf), nn.ReLU6: (0.0, 6.0)}
@@ -146,7 +146,8 @@ def _emit_layer(node: fx.Node, module: nn.Module, root: nn.Module, graph: fx.Gra
                     else _deploy_dense(module, *clamp))
         values: dict[str, object] = {"x": x, **deployed.arguments}
         for name, tensor in deployed.tensors.items():
-            values[name] = _stored(root, graph, f"{node.target}.{name}", tensor, name == "weight" and is_sparse(module))
+            form = stored_form(module, tensor) if name == "weight" and isinstance(tensor, torch.Tensor) else tensor
+            values[name] = _stored(root, graph, f"{node.target}.{name}", form)
     op = getattr(torch.ops.netwright, deployed.op).default
     return graph.call_function(op, tuple(values[argument.name] for argument in op._schema.arguments))
 
@@ -156,18 +157,17 @@ def _deploy_dense(layer: nn.Module, low: float, high: float) -> Deployed:
     return Deployed(op_for(layer), tensors, {**geometry(layer), "low": low, "high": high})
 
 
-def _stored(root: nn.Module, graph: fx.Graph, path: str, tensor: torch.Tensor, sparse: bool) -> fx.Node:
-    """The node of a stored tensor; weights that are smaller as bitmap and kept values are stored so."""
-    if not finite(tensor):
-        raise SpaceError(f"{path.rpartition('.')[2]} is not finite")
-    kept = tensor[tensor != 0]
-    if not sparse or -(-tensor.numel() // 8) + kept.nbytes >= tensor.nbytes:
-        return _parameter(root, graph, path, tensor)
-    bits = (tensor != 0).flatten()
-    padded = nn.functional.pad(bits.to(torch.uint8), (0, -len(bits) % 8)).view(-1, 8)
-    bitmap = (padded << torch.arange(8, dtype=torch.uint8)).sum(1).to(torch.uint8)
-    parts = (_parameter(root, graph, f"{path}_bitmap", bitmap), _parameter(root, graph, f"{path}_values", kept))
-    return graph.call_function(torch.ops.netwright.unpack_bitmap.default, (*parts, list(tensor.shape)))
+def _stored(root: nn.Module, graph: fx.Graph, path: str, value: object) -> object:
+    """The node of a stored tensor, or of the op that unpacks a packed one; numbers are themselves."""
+    if isinstance(value, torch.Tensor):
+        if not finite(value):
+            raise SpaceError(f"{path.rpartition('.')[2]} is not finite")
+        return _parameter(root, graph, path, value)
+    if not isinstance(value, Packed):
+        return value
+    op = getattr(torch.ops.netwright, value.op).default
+    parts = {name: _stored(root, graph, f"{path}_{name}", part) for name, part in value.arguments.items()}
+    return graph.call_function(op, tuple(parts[argument.name] for argument in op._schema.arguments))
 
 
 def _parameter(root: nn.Module, graph: fx.Graph, path: str, tensor: torch.Tensor) -> fx.Node:

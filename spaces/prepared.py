@@ -27,11 +27,25 @@ class Affine:
 
 
 @dataclass(frozen=True)
-class Deployed:
-    """A layer as a deployed op: its name, stored tensors by argument, other arguments by name."""
+class Packed:
+    """A tensor as it is stored: the deployed op `op` (`unpack_<format>`) gives it from `arguments` by name: stored tensors,
+    other packed ones, numbers."""
 
     op: str
-    tensors: dict[str, torch.Tensor]
+    arguments: dict[str, object]
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of all stored tensors."""
+        return sum(stored_bytes(value) for value in self.arguments.values())
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A layer as a deployed op: its name, tensors by argument (stored as they are, or packed), other arguments by name."""
+
+    op: str
+    tensors: dict[str, torch.Tensor | Packed]
     arguments: dict[str, object]
 
 
@@ -56,10 +70,30 @@ class Mask(nn.Module):
     def forward(self, weight):
         return weight * self.mask
 
+    def pack(self, weight: torch.Tensor) -> Packed:
+        """Bitmap and kept values."""
+        return bitmap(weight, weight[weight != 0])
 
-def is_sparse(layer: nn.Module) -> bool:
-    """Whether the layer's weights are masked, so that freezing stores them as bitmap and kept values."""
-    return any(isinstance(module, Mask) for module in layer.modules())
+
+def bitmap(weight: torch.Tensor, values: torch.Tensor | Packed) -> Packed:
+    """A sparse tensor as one bit a number, row-major, lowest bit of a byte first, and its non-zero `values` in order."""
+    bits = (weight != 0).flatten().to(torch.uint8)
+    padded = nn.functional.pad(bits, (0, -len(bits) % 8)).view(-1, 8)
+    packed = (padded << torch.arange(8, dtype=torch.uint8)).sum(1).to(torch.uint8)
+    return Packed("unpack_bitmap", {"bitmap": packed, "values": values, "shape": list(weight.shape)})
+
+
+def stored_form(layer: nn.Module, weight: torch.Tensor) -> torch.Tensor | Packed:
+    """The layer's weights as its parametrisations store them: the last one that can pack them does, where that is
+    smaller."""
+    packers = [module for module in layer.modules() if hasattr(module, "pack")]
+    packed = packers[-1].pack(weight) if packers else weight
+    return packed if stored_bytes(packed) < weight.nbytes else weight
+
+
+def stored_bytes(value: object) -> int:
+    """Bytes of a tensor, plain or packed; none for anything else."""
+    return value.nbytes if isinstance(value, torch.Tensor) else getattr(value, "stored_bytes", 0)
 
 
 def geometry(layer: nn.Module) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """Every kernel file: against torch or plain integer arithmetic, on random shapes, values and geometry."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,67 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import spaces.ops
-from backends.lowering import algorithm_named, algorithms, is_step, kernel, name_of, ops
-from backends.target import load
-from backends.workload import Step, Tensor, Workload
+from backends.lowering import algorithm_named, algorithms, is_step, name_of, ops
+from backends.workload import Step, Workload
+from tests.backends.running import TARGET, check, run, tensor_of
 
-spaces.ops.register_all()
-TARGET = load("local")
 F = torch.nn.functional
-
-
-def tensor_of(value: torch.Tensor, layout: str = "plain") -> Tensor:
-    """Shape and type as the backend writes them."""
-    return Tensor(tuple(value.shape), str(value.dtype).removeprefix("torch."), layout if value.dim() == 4 else "plain")
-
-
-def run(algorithm, workload: Workload, option: dict, inputs: list[torch.Tensor]) -> np.ndarray:
-    """Compiles one kernel with its packing, runs it on the inputs, and gives the result as torch would."""
-    import tvm
-
-    lowering = algorithm.lower(workload, TARGET, option)
-    functions = {"main": kernel([(workload, lowering, 0)], workload.result),
-                 **{f"pack_{n}": p.function for n, p in lowering.packed.items()}}
-    functions = {name: f.with_attr("global_symbol", name) for name, f in functions.items()}
-    module = tvm.compile(tvm.IRModule(functions), TARGET.tvm())
-    arguments = []
-    for (name, tensor), value in zip(workload.inputs, inputs):
-        argument = tvm.runtime.tensor(np.ascontiguousarray(memory(value, tensor)))
-        if name in lowering.packed:
-            packed = lowering.packed[name].tensor
-            room = tvm.runtime.tensor(np.full(packed.shape, 77, packed.dtype))
-            module[f"pack_{name}"](argument, room)
-            argument = room
-        arguments.append(argument)
-    out = tvm.runtime.tensor(np.full(workload.result.memory, 77, workload.result.dtype))
-    module["main"](*arguments, out)
-    return np.moveaxis(out.numpy(), -1, 1) if workload.result.layout == "channels_last" else out.numpy()
-
-
-def memory(value: torch.Tensor, tensor: Tensor) -> np.ndarray:
-    """The values in the order of the tensor's layout."""
-    return value.permute(0, 2, 3, 1).numpy() if tensor.layout == "channels_last" else value.numpy()
-
-
-def check(op: str, algorithm: str, names: list[str], inputs: list[torch.Tensor], arguments: dict, expected,
-          image: str = "channels_last") -> None:
-    """Runs every option of an algorithm on a workload and compares with the expected result. The first input lies as
-    `image` says; weights lie plain."""
-    layouts = [image if name not in ("weight", "bitmap", "values") else "plain" for name in names]
-    tensors = tuple((name, tensor_of(value, layout)) for name, value, layout in zip(names, inputs, layouts))
-    workload = Workload(op, tensors, tuple(arguments.items()), tensor_of(expected, "channels_last"))
-    module = algorithm_named(op, algorithm)
-    if not module.serves(workload, TARGET):
-        return
-    for option in module.options(workload, TARGET):
-        out = run(module, workload, option, inputs)
-        if expected.dtype.is_floating_point and "int8" not in op:
-            np.testing.assert_allclose(out, expected.numpy(), rtol=1e-4, atol=1e-4 * float(expected.abs().max() + 1e-6))
-        else:
-            np.testing.assert_array_equal(out, expected.numpy())
-
-
 CHANNELS = st.one_of(st.integers(1, 40), st.integers(1, 200), st.sampled_from([16, 24, 37, 64]))
 
 
@@ -276,9 +221,9 @@ def test_a_bitmap_is_unpacked_exactly(size, kept, integer):
 
 
 def test_every_kernel_folder_has_a_test_here():
-    """A new op's kernels need a line above: this file must name every folder."""
-    text = open(__file__).read()
-    assert all(f'"{op}"' in text for op in ops())
+    """A new op's kernels need a test: some file beside this one must name every folder."""
+    text = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    assert not [op for op in ops() if f'"{op}"' not in text]
 
 
 @pytest.mark.parametrize("op", ops())

@@ -1,0 +1,62 @@
+"""Compiling one kernel with its packing and running it beside what is expected of it."""
+
+import numpy as np
+import torch
+
+import spaces.ops
+from backends.lowering import algorithm_named, arguments_of, kernel, sources_of
+from backends.target import load
+from backends.workload import Tensor, Workload
+
+spaces.ops.register_all()
+TARGET = load("local")
+
+
+def tensor_of(value: torch.Tensor, layout: str = "plain") -> Tensor:
+    """Shape and type as the backend writes them."""
+    return Tensor(tuple(value.shape), str(value.dtype).removeprefix("torch."), layout if value.dim() == 4 else "plain")
+
+
+def run(algorithm, workload: Workload, option: dict, inputs: list[torch.Tensor]) -> np.ndarray:
+    """Compiles one kernel with its packing, runs it on the inputs, and gives the result as torch would."""
+    import tvm
+
+    lowering = algorithm.lower(workload, TARGET, option)
+    functions = {"main": kernel([(workload, lowering, 0)], workload.result),
+                 **{f"pack_{n}": p.function for n, p in lowering.packed.items()}}
+    functions = {name: f.with_attr("global_symbol", name) for name, f in functions.items()}
+    module = tvm.compile(tvm.IRModule(functions), TARGET.tvm())
+    given = {name: tvm.runtime.tensor(np.ascontiguousarray(memory(value, tensor)))
+             for (name, tensor), value in zip(workload.inputs, inputs)}
+    arguments = []
+    for name, tensor in arguments_of(workload, lowering).items():
+        if name in lowering.packed:
+            room = tvm.runtime.tensor(np.full(tensor.shape, 77, tensor.dtype))
+            module[f"pack_{name}"](*(given[source] for source in sources_of(name, lowering)), room)
+        arguments.append(room if name in lowering.packed else given[name])
+    out = tvm.runtime.tensor(np.full(workload.result.memory, 77, workload.result.dtype))
+    module["main"](*arguments, out)
+    return np.moveaxis(out.numpy(), -1, 1) if workload.result.layout == "channels_last" else out.numpy()
+
+
+def memory(value: torch.Tensor, tensor: Tensor) -> np.ndarray:
+    """The values in the order of the tensor's layout."""
+    return value.permute(0, 2, 3, 1).numpy() if tensor.layout == "channels_last" else value.numpy()
+
+
+def check(op: str, algorithm: str, names: list[str], inputs: list[torch.Tensor], arguments: dict, expected,
+          image: str = "channels_last") -> None:
+    """Runs every option of an algorithm on a workload and compares with the expected result. The first input lies as
+    `image` says; weights lie plain."""
+    layouts = [image if name not in ("weight", "bitmap", "values") else "plain" for name in names]
+    tensors = tuple((name, tensor_of(value, layout)) for name, value, layout in zip(names, inputs, layouts))
+    workload = Workload(op, tensors, tuple(arguments.items()), tensor_of(expected, "channels_last"))
+    module = algorithm_named(op, algorithm)
+    if not module.serves(workload, TARGET):
+        return
+    for option in module.options(workload, TARGET):
+        out = run(module, workload, option, inputs)
+        if expected.dtype.is_floating_point and "int8" not in op:
+            np.testing.assert_allclose(out, expected.numpy(), rtol=1e-4, atol=1e-4 * float(expected.abs().max() + 1e-6))
+        else:
+            np.testing.assert_array_equal(out, expected.numpy())
