@@ -29,7 +29,7 @@ def convolution(workload, target, option: dict, arithmetic: Arithmetic) -> Lower
     threads = target.threads_for(work(window) // arithmetic.chunk // target.lanes)
 
     def body(buffers, sink):
-        image, parameters = View.of(buffers["x"], workload["x"]), [buffers[name] for name, _ in workload.tensors[2:]]
+        image, parameters = View.of(buffers["x"], workload["x"]), [buffers[name] for name in workload.parameters]
         if window.batch < workload["x"].shape[0] or window.out != Window.of(workload).out:
             image, sink = image.flat(), sink.flat()
 

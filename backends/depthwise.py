@@ -27,7 +27,7 @@ def depthwise(workload, target, option: dict, sum_dtype: str) -> Lowering:
     threads = target.threads_for(workload.out.size * window.taps // target.lanes)
 
     def body(buffers, sink):
-        x, parameters = View.of(buffers["x"], workload["x"]), [buffers[name] for name, _ in workload.tensors[2:]]
+        x, parameters = View.of(buffers["x"], workload["x"]), [buffers[name] for name in workload.parameters]
 
         def tap(row, column, c, lanes):
             return bind(load(buffers["weight"], (row * window.kernel[1] + column) * window.inputs + c, lanes))

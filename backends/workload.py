@@ -89,6 +89,11 @@ class Workload:
                          for j, operand in enumerate(step.operands) if operand is not None)
         return self.tensors + operands
 
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the tensors of a convolution or dense layer that hold one number an output channel."""
+        return tuple(name for name, _ in self.tensors if name != "x" and name.partition(".")[0] != "weight")
+
     def __str__(self) -> str:
         shapes = ", ".join(f"{name} {tensor}" for name, tensor in self.inputs)
         return "+".join([self.op, *(step.op for step in self.then)]) + f"({shapes})"
