@@ -113,6 +113,10 @@ EXAMPLES = {
                             *(torch.full((3,), v, dtype=torch.int32) for v in (5, 2**30, 38)), 4, 0.0, 255.0),
     "quantize": lambda: (torch.randn(2, 3), 31.0, 128),
     "unpack_bitmap": lambda: (torch.tensor([5], dtype=torch.uint8), torch.tensor([1.0, 2.0]), [2, 2]),
+    "unpack_bits": lambda: (torch.randint(0, 255, (2, 3), dtype=torch.uint8), 3, [2, 7]),
+    "unpack_pow2": lambda: (torch.randint(0, 255, (2, 4), dtype=torch.uint8), 4, [2, 7]),
+    "unpack_ternary": lambda: (*torch.randint(0, 255, (2, 2, 1), dtype=torch.uint8), [2, 7]),
+    "unpack_signs": lambda: (torch.randint(0, 255, (2, 1), dtype=torch.uint8), [2, 7]),
 }
 
 
