@@ -10,19 +10,28 @@ def _multiply_add(sums, x, weight, lanes: int):
     return sums + x * weight
 
 
+def _loaded(buffer, index, lanes: int = 1):
+    return [load(buffer, index, lanes)]
+
+
 def _widened(buffer, index, lanes: int = 1):
-    return cast(load(buffer, index, lanes), "int32", lanes)
+    return [cast(load(buffer, index, lanes), "int32", lanes)]
 
 
 def _word(buffer, index):
+    return [word(buffer, index)]
+
+
+def word(buffer, index):
+    """Four bytes from `index` on, as an int32."""
     from tvm import tirx
 
     return tirx.reinterpret("int32", load(buffer, index, 4))
 
 
-FLOAT = Arithmetic(1, "float32", load, load, _multiply_add, packed_rows)
+FLOAT = Arithmetic(1, "float32", _loaded, _loaded, _multiply_add, packed_rows)
 WIDENED = Arithmetic(1, "int32", _widened, _widened, _multiply_add, packed_rows)
-VNNI = Arithmetic(4, "int32", _word, load, dot_step, packed_words)
+VNNI = Arithmetic(4, "int32", _word, _loaded, dot_step, packed_words)
 
 
 def has_vnni(target) -> bool:
