@@ -12,7 +12,7 @@ from torch import nn
 
 from spaces.gene import SpaceError
 from spaces.prepared import Affine, Deployed, EmptyRange, Packed, bias_of, bitmap, geometry, masked, op_for, stored_bytes
-from spaces.requantise import fixed_point
+from spaces.requantise import clamp_steps, fixed_point
 
 LARGEST_SUM = 2**31 - 1
 
@@ -142,13 +142,10 @@ class IntegerLayer(nn.Module):
 
 
 def _to_float(steps, low, high):
-    tensors = {"scale": steps.to(torch.float32), "shift": torch.zeros(len(steps), dtype=torch.int32)}
-    return tensors, {"out_zero_point": 0, "low": low, "high": high}
+    return {"scale": steps.to(torch.float32)}, {"shift": 0, "out_zero_point": 0, "low": low, "high": high}
 
 
 def _to_uint8(steps, given, low, high):
     scale, shift = fixed_point(steps / given.scale)
-    clamp = [min(255.0, max(0.0, given.zero_point + round(max(-1e6, min(1e6, bound / given.scale)))))
-             for bound in (low, high)]
-    return ({"scale": scale, "shift": shift},
-            {"out_zero_point": given.zero_point, "low": float(clamp[0]), "high": float(clamp[1])})
+    return {"scale": scale}, {"shift": shift, "out_zero_point": given.zero_point,
+                              **clamp_steps(low, high, given.scale, given.zero_point)}
