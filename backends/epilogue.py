@@ -50,3 +50,14 @@ def _by_pairs(x, y, lanes: int):
     odd = (x >> upper) * (y >> upper)
     low, high = constant(2**32 - 1, "int64", half), constant(-(2**32), "int64", half)
     return tirx.reinterpret(f"int32x{lanes}", ((even >> upper) & low) | (odd & high))
+
+
+def steps_from(x, zero_point: int, lanes: int, scale: int = 1):
+    """int32 (x - zero_point) * scale of uint8 numbers."""
+    return cast(x, "int32", lanes) * constant(scale, "int32", lanes) - constant(zero_point * scale, "int32", lanes)
+
+
+def shifted(total, shift: int, zero_point: int, bounds: tuple[float, float], lanes: int):
+    """uint8 of int32 totals / 2^shift, rounded half up, plus the zero point, within the bounds."""
+    steps = (total + constant(1 << (shift - 1), "int32", lanes)) >> constant(shift, "int32", lanes)
+    return cast(clamp(steps + constant(zero_point, "int32", lanes), int(bounds[0]), int(bounds[1]), "int32", lanes), "uint8", lanes)

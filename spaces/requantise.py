@@ -5,6 +5,8 @@ one shift: m ~ scale / 2^shift; the product is taken in 64 bits and rounded half
 the sums are multiplied once by a float32 scale instead.
 """
 
+import math
+
 import torch
 
 MOST_SHIFT = 62
@@ -20,7 +22,7 @@ def epilogue(sums: torch.Tensor, bias: torch.Tensor, scale: torch.Tensor, shift:
 
 
 def rounded(product: torch.Tensor, shift: int) -> torch.Tensor:
-    """int64 product / 2^shift, rounded half up."""
+    """Integers / 2^shift, rounded half up."""
     return (product + (1 << (shift - 1))) >> shift
 
 
@@ -39,6 +41,15 @@ def fixed_point(multiplier: torch.Tensor) -> tuple[torch.Tensor, int]:
     shift = min(MOST_SHIFT, max(1, 31 - int(exponent)))
     scale = torch.round(multiplier * 2.0**shift)
     return torch.clamp(scale, max=2**31 - 1).to(torch.int32), shift
+
+
+def common_shift(multipliers: list[float], bits: int, most: int = 30) -> tuple[list[int], int]:
+    """Positive real multipliers as whole numbers of at most `bits` bits and their shift, 1 to `most`: m ~ number / 2^shift.
+    ValueError if the largest does not fit."""
+    shift = min(most, bits - math.frexp(max(multipliers))[1])
+    if shift < 1:
+        raise ValueError(f"a scale is {max(multipliers):g} times the one it becomes; at most 2^{bits - 1} times is possible")
+    return [min(2**bits - 1, round(multiplier * 2**shift)) for multiplier in multipliers], shift
 
 
 def clamp_steps(low: float, high: float, scale: float, zero_point: int) -> dict[str, float]:
