@@ -68,5 +68,5 @@ def last_step(workload, sums, parameters: list, lanes: int):
     """Bias and clamp, or bias and requantisation, as the workload's op defines."""
     if workload["x"].dtype == "float32":
         return clamp(sums + parameters[0], workload["low"], workload["high"], "float32", lanes)
-    bias, scale, shift = parameters
-    return integer_epilogue(sums + bias, scale, shift, workload, lanes)
+    bias, scale = parameters
+    return integer_epilogue(sums + bias, scale, workload, lanes)

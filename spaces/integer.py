@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from spaces.gene import SpaceError
+from spaces.gene import SpaceError, placed
 from spaces.prepared import Affine, Deployed, EmptyRange, Packed, bias_of, bitmap, geometry, masked, op_for, stored_bytes
-from spaces.requantise import fixed_point
+from spaces.requantise import clamp_steps, fixed_point
 
 LARGEST_SUM = 2**31 - 1
 
@@ -112,16 +112,11 @@ class IntegerLayer(nn.Module):
         wanted, scale = self.wanted(), self.weight_scale()
         self._check_scale(scale)
         weight = self.steps.round(self.layer.weight.detach(), scale).to(torch.int8)
-        steps = scale.double() * wanted.scale
-        bias = torch.round(bias_of(self.layer).double() / steps)
-        bias -= wanted.zero_point * weight.flatten(1).double().sum(1)
-        self._check_sums(weight, bias)
-        arguments = geometry(self.layer)
-        if arguments:
-            arguments["zero_point"] = wanted.zero_point
-        more, rest = _to_float(steps, low, high) if given is None else _to_uint8(steps, given, low, high)
-        tensors = {"weight": self._stored(weight), "bias": bias.to(torch.int32)}
-        return Deployed(op_for(self.layer, "int8_"), {**tensors, **more}, {**arguments, **rest})
+        with placed(self.steps.name):
+            tensors, arguments = integer_form(weight, bias_of(self.layer), scale, wanted, given, low, high)
+        padding = {"zero_point": wanted.zero_point} if geometry(self.layer) else {}
+        return Deployed(op_for(self.layer, "int8_"), {"weight": self._stored(weight), **tensors},
+                        {**geometry(self.layer), **padding, **arguments})
 
     def _stored(self, weight):
         """The packed steps: of a masked layer those that are not zero, where that is smaller."""
@@ -136,20 +131,29 @@ class IntegerLayer(nn.Module):
             raise SpaceError(f"{self.steps.name}: the weights of channel {wrong[0]} have scale {float(scale[wrong[0]]):g};"
                              " it must be finite and not zero")
 
-    def _check_sums(self, weight, bias):
-        most = 255 * weight.flatten(1).double().abs().sum(1) + bias.abs()
-        if not bool((most <= LARGEST_SUM).all()):
-            raise SpaceError(f"{self.steps.name}: sums can reach {float(most.max()):.3g}, past 32 bits; keep this layer in float")
+
+def integer_form(weight: torch.Tensor, bias: torch.Tensor, scale: torch.Tensor, wanted: Affine, given: Affine | None,
+                 low: float, high: float) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
+    """The tensors beside the weights, and the arguments of the epilogue, of an integer layer.
+
+    weight: int8 steps [O, ...]; bias: real numbers [O]; scale: one step of each channel's weights [O]; wanted, given: the types
+    of inputs and outputs (None: float); [low, high]: the activation that follows, in real numbers. SpaceError if sums could
+    overflow.
+    """
+    steps = scale.double() * wanted.scale
+    whole = torch.round(bias.double() / steps) - wanted.zero_point * weight.flatten(1).double().sum(1)
+    most = 255 * weight.flatten(1).double().abs().sum(1) + whole.abs()
+    if not bool((most <= LARGEST_SUM).all()):
+        raise SpaceError(f"sums can reach {float(most.max()):.3g}, past 32 bits; keep this layer in float")
+    more, rest = _to_float(steps, low, high) if given is None else _to_uint8(steps, given, low, high)
+    return {"bias": whole.to(torch.int32), **more}, rest
 
 
 def _to_float(steps, low, high):
-    tensors = {"scale": steps.to(torch.float32), "shift": torch.zeros(len(steps), dtype=torch.int32)}
-    return tensors, {"out_zero_point": 0, "low": low, "high": high}
+    return {"scale": steps.to(torch.float32)}, {"shift": 0, "out_zero_point": 0, "low": low, "high": high}
 
 
 def _to_uint8(steps, given, low, high):
     scale, shift = fixed_point(steps / given.scale)
-    clamp = [min(255.0, max(0.0, given.zero_point + round(max(-1e6, min(1e6, bound / given.scale)))))
-             for bound in (low, high)]
-    return ({"scale": scale, "shift": shift},
-            {"out_zero_point": given.zero_point, "low": float(clamp[0]), "high": float(clamp[1])})
+    return {"scale": scale}, {"shift": shift, "out_zero_point": given.zero_point,
+                              **clamp_steps(low, high, given.scale, given.zero_point)}
