@@ -177,7 +177,7 @@ def test_the_payload_on_disk_is_the_bits_of_each_row_in_whole_bytes(token, shape
     header = int.from_bytes(data[:8], "little")
     planes, bits = (2, 1) if token == "ternary" else (1, FORMATS[token])
     weights = planes * shape[0] * math.ceil(shape[1] * bits / 8)
-    assert len(data) - 8 - header == weights + 3 * 4 * shape[0], "weights, and bias, scale and shift of each channel"
+    assert len(data) - 8 - header == weights + 2 * 4 * shape[0], "weights, and bias and scale of each channel"
     assert json.loads(data[8:8 + header]).keys() - {"__metadata__"} == state.keys()
     assert all(torch.equal(tensor, state[name]) for name, tensor in load_file(tmp_path / "weights.safetensors").items())
 
