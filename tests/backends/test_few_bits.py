@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,6 +104,12 @@ def test_avx2_code_computes_the_same(op, bits, shape, batch):
     if "avx2" not in load("local").features:
         pytest.skip("this machine has no AVX2")
     trials = tune(requantised(unpack_workload(op, bits, shape), batch), load("x86-64-v3"))
+    assert trials and not any(trial.refused for trial in trials)
+
+
+@pytest.mark.parametrize("op, bits", [("unpack_bits", 4), ("unpack_ternary", 1)])
+def test_two_threads_compute_what_one_does(op, bits):
+    trials = tune(requantised(unpack_workload(op, bits, (1030, 4096))), replace(load("local"), threads=2))
     assert trials and not any(trial.refused for trial in trials)
 
 
