@@ -3,18 +3,20 @@
 In memory a 32-bit lane holds the codes of 8, 16 or 32 input channels of an output in 4, 2 or 1 bits each: in byte i,
 counted from the lowest, code j is of channel 4 j + i. Masked and shifted, a vector of lanes becomes one of indices into
 a table of 16 bytes, which the processor's byte shuffle looks up (x86 PSHUFB); the bytes are weights of four channels in
-each lane, multiplied by four of the unsigned inputs and added to an int32. The table gives any meaning to codes at one price.
+each lane, multiplied by four of the unsigned inputs and added to an int32. So codes may stand for any numbers, at one price.
 """
 
 from backends.arithmetic import has_vnni, word
 from backends.codes import Codes, codes_of, read_code
-from backends.emit import bind, cast, constant, load
+from backends.emit import bind, constant, load
 from backends.packing import arranged, within
 from backends.product import Arithmetic
 from backends.vnni import bytewise, dot_step
 from backends.workload import Workload
 
 WIDEST, TABLE = 4, 16
+# By int32 lanes of a full vector: the feature with instructions on bytes.
+BYTES = {16: "avx512bw", 8: "avx2"}
 # By int32 lanes: the shuffle, and where there is no VNNI the products of bytes in pairs and the sums of pairs of words.
 SHUFFLE = {16: "avx512.pshuf.b.512", 8: "avx2.pshuf.b", 4: "ssse3.pshuf.b.128"}
 PAIRS = {16: ("avx512.pmaddubs.w.512", "avx512.pmaddw.d.512"), 8: ("avx2.pmadd.ub.sw", "avx2.pmadd.wd"),
@@ -22,9 +24,9 @@ PAIRS = {16: ("avx512.pmaddubs.w.512", "avx512.pmaddw.d.512"), 8: ("avx2.pmadd.u
 
 
 def serves_few_bits(workload: Workload, target) -> bool:
-    """Codes of at most 4 bits, on x86 with AVX2 or more."""
+    """Codes of at most 4 bits, on x86 that shuffles and multiplies bytes in full vectors."""
     codes = codes_of(workload.unpack)
-    return codes is not None and codes.bits <= WIDEST and "avx2" in target.features
+    return codes is not None and codes.bits <= WIDEST and BYTES.get(target.lanes) in target.features
 
 
 def few_bits(workload: Workload, target) -> Arithmetic:
@@ -49,13 +51,15 @@ def _looked_up(codes: Codes, width: int, packed, part: int, lanes: int):
     """The weights of four channels in each lane."""
     from tvm import tirx
 
-    mask = ((1 << width) - 1) * 0x01010101
+    size, mask = 4 * lanes, ((1 << width) - 1) * 0x01010101
     indices = (packed >> constant(width * part, "int32", lanes)) & constant(mask, "int32", lanes)
-    indices = tirx.reinterpret(f"int8x{4 * lanes}", indices)
-    if lanes not in SHUFFLE:
-        return tirx.reinterpret(_words(lanes), _chosen(codes, indices, 4 * lanes))
-    table = _chosen(codes, tirx.Ramp(constant(0, "int8"), constant(1, "int8"), 4 * lanes) & constant(15, "int8", 4 * lanes), 4 * lanes)
-    return tirx.reinterpret(_words(lanes), _intrinsic(SHUFFLE[lanes], f"int8x{4 * lanes}", table, indices))
+    indices = tirx.reinterpret(f"int8x{size}", indices)
+    if lanes in SHUFFLE:
+        places = tirx.Ramp(constant(0, "int8"), constant(1, "int8"), size) & constant(TABLE - 1, "int8", size)
+        weights = _intrinsic(SHUFFLE[lanes], f"int8x{size}", _chosen(codes, places, size), indices)
+    else:
+        weights = _chosen(codes, indices, size)
+    return tirx.reinterpret(f"int32x{lanes}" if lanes > 1 else "int32", weights)
 
 
 def _chosen(codes: Codes, indices, lanes: int):
@@ -83,10 +87,6 @@ def _intrinsic(name: str, dtype: str, *arguments):
     from tvm.tirx.script.builder import ir as T
 
     return T.call_llvm_pure_intrin(T.llvm_lookup_intrinsic_id(f"llvm.x86.{name}"), *arguments, dtype=dtype)
-
-
-def _words(lanes: int) -> str:
-    return f"int32x{lanes}" if lanes > 1 else "int32"
 
 
 def _packed(workload: Workload, codes: Codes, width: int, blocks, groups: int):

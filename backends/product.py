@@ -150,7 +150,8 @@ def _tilings(window: Window, target) -> Iterator[dict]:
     for vectors in range(1, min(every, 6) + 1):
         room = max(1, (registers - vectors) // vectors)
         for rows, columns in _shapes(window.out, room):
-            for outer in ("channels", "pixels"):
+            alone = (rows, columns) == window.out or vectors == every  # one tile or one block: no order to choose
+            for outer in ("channels",) if alone else ("channels", "pixels"):
                 yield {"rows": rows, "columns": columns, "vectors": vectors, "outer": outer}
 
 

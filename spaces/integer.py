@@ -78,7 +78,7 @@ class IntegerLayer(nn.Module):
         if self.high > self.low:
             wanted = self.wanted()
             x = torch.fake_quantize_per_tensor_affine(x, wanted.scale, wanted.zero_point, 0, 255)
-        weight = StraightThrough.apply(self.layer.weight, self._realised())
+        weight = StraightThrough.apply(self.layer.weight, self.realised())
         if isinstance(self.layer, nn.Linear):
             return nn.functional.linear(x, weight, self.layer.bias)
         return nn.functional.conv2d(x, weight, self.layer.bias, **geometry(self.layer))
@@ -90,7 +90,8 @@ class IntegerLayer(nn.Module):
         self.low.lerp_(low.clamp(max=0), step)
         self.high.lerp_(high.clamp(min=0), step)
 
-    def _realised(self):
+    def realised(self) -> torch.Tensor:
+        """The weights that the layer computes with."""
         weight, scale = self.layer.weight.detach(), self.weight_scale()
         return self.steps.round(weight, scale) * by_channel(scale, weight)
 
