@@ -51,10 +51,14 @@ def depthwise(workload, target, option: dict, sum_dtype: str) -> Lowering:
 
 def _by_taps(weight: Tensor, dtype: str) -> Packed:
     """[channels, 1, kernel] as [kernel, channels] in the type of the sums."""
-    channels, taps = weight.shape[0], weight.size // weight.shape[0]
-    tensor = Tensor((taps, channels), dtype)
+    tensor = Tensor((weight.size // weight.shape[0], weight.shape[0]), dtype)
+    return Packed(_packing, (weight, tensor), tensor)
+
+
+def _packing(weight: Tensor, tensor: Tensor):
+    taps, channels = tensor.shape
 
     def body(stored, packed):
         with loop(taps) as tap, loop(channels) as c:
-            store(packed, cast(load(stored, c * taps + tap), dtype), tap * channels + c)
-    return Packed(function([weight, tensor], body), tensor)
+            store(packed, cast(load(stored, c * taps + tap), tensor.dtype), tap * channels + c)
+    return function([weight, tensor], body)

@@ -19,10 +19,14 @@ def packed_words(weight: Tensor, blocks: tuple[Block, ...], groups: int) -> Pack
 
 
 def _packed(weight: Tensor, dtype: str, blocks: tuple[Block, ...], groups: int, chunk: int) -> Packed:
+    taps, steps = _depth(weight, chunk)
+    tensor = Tensor((groups * _rows(blocks) * taps * steps,), dtype)
+    return Packed(_packing, (weight, tensor, blocks, groups, chunk), tensor)
+
+
+def _packing(weight: Tensor, tensor: Tensor, blocks: tuple[Block, ...], groups: int, chunk: int):
     outputs, channels = weight.shape[0] // groups, weight.shape[1]
-    taps, steps = weight.size // (weight.shape[0] * channels), ceil(channels / chunk)
-    rows = sum(block.count * block.width for block in blocks)
-    tensor = Tensor((groups * rows * taps * steps,), dtype)
+    (taps, steps), rows = _depth(weight, chunk), _rows(blocks)
 
     def body(stored, packed):
         with loop(groups) as g:
@@ -36,7 +40,18 @@ def _packed(weight: Tensor, dtype: str, blocks: tuple[Block, ...], groups: int, 
                             source = (first + vector.start + lane) * channels * taps + tap
                             store(packed, _number(stored, source, k, taps, channels, chunk), row + place + lane)
                         place += vector.lanes
-    return Packed(function([weight, tensor], body), tensor)
+    return function([weight, tensor], body)
+
+
+def _depth(weight: Tensor, chunk: int) -> tuple[int, int]:
+    """Taps of the kernel, and steps of `chunk` channels."""
+    outputs, channels = weight.shape[:2]
+    return weight.size // (outputs * channels), ceil(channels / chunk)
+
+
+def _rows(blocks: tuple[Block, ...]) -> int:
+    """Rows of one number that a group's blocks take."""
+    return sum(block.count * block.width for block in blocks)
 
 
 def _number(stored, source, k, taps: int, channels: int, chunk: int):

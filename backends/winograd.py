@@ -9,7 +9,7 @@ while it lies in the cache; weights are transformed when a network is loaded.
 from dataclasses import dataclass, replace
 
 from backends.arithmetic import FLOAT
-from backends.channels import blocks_of, vectors_of
+from backends.channels import Block, blocks_of, vectors_of
 from backends.convolution import last_step
 from backends.emit import bind, constant, function, load, loop, scratch, store, when
 from backends.nest import loop_unless_one
@@ -215,10 +215,15 @@ class _ChannelLoop:
 def _packed(weight: Tensor, option: dict, lanes: int) -> Packed:
     """[outputs, inputs, 3, 3] as G g G^T: [place, blocks, inputs, block width]."""
     outputs, inputs = weight.shape[:2]
-    matrix, blocks = TRANSFORMS[option["m"]].weights, blocks_of(outputs, lanes, option["vectors"])
-    size = len(matrix)
+    blocks = blocks_of(outputs, lanes, option["vectors"])
     rows = sum(block.count * block.width for block in blocks) * inputs
-    tensor = Tensor((size * size * rows,), "float32")
+    tensor = Tensor(((option["m"] + 2) ** 2 * rows,), "float32")
+    return Packed(_packing, (weight, tensor, blocks, option["m"], rows), tensor)
+
+
+def _packing(weight: Tensor, tensor: Tensor, blocks: tuple[Block, ...], m: int, rows: int):
+    matrix, inputs = TRANSFORMS[m].weights, weight.shape[1]
+    size = len(matrix)
 
     def body(stored, packed):
         for block in blocks:
@@ -233,7 +238,7 @@ def _packed(weight: Tensor, option: dict, lanes: int) -> Packed:
                         for j, value in enumerate(applied(matrix, [column[i] for column in columns], 1)):
                             store(packed, value, (i * size + j) * rows + at)
                 place += vector.lanes
-    return Packed(function([weight, tensor], body), tensor)
+    return function([weight, tensor], body)
 
 
 def serves_winograd(workload) -> bool:

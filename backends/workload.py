@@ -91,10 +91,21 @@ class Workload:
 
 @dataclass(frozen=True)
 class Packed:
-    """A tensor as the kernel wants it: `function` (TIR: stored tensor, packed tensor) fills `tensor` once."""
+    """A tensor as the kernel wants it: `write(*arguments)` gives the TIR function (stored tensor, packed tensor) that
+    fills `tensor` once. `write` is a module's function and all that its code depends on are the arguments, so that
+    equal ones share code."""
 
-    function: Any
+    write: Callable[..., Any]
+    arguments: tuple
     tensor: Tensor
+
+    @property
+    def function(self):
+        """The TIR function."""
+        return self.write(*self.arguments)
+
+    def __str__(self) -> str:
+        return f"{self.write.__module__}.{self.write.__qualname__}{self.arguments}"
 
 
 @dataclass(frozen=True)
