@@ -1,7 +1,7 @@
 """From an exported network to one shared library of code: every op through a kernel file, no weights inside.
 
-`torch.export` -> groups of ops, each a call of one finished TIR function -> `relax.build` -> one library
-with these functions:
+`torch.export` -> groups of ops, each a call of one compiled function (`backends.objects`) -> `relax.build` -> one
+library, linked, with these functions:
 
 - `main(image, stored tensors...)` -> logits is split by TVM's LiftTransformParams into
   `main_transform_params` (unpacks and packs the stored tensors, once) and `main` (one inference);
@@ -12,11 +12,13 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from backends.fallback import emit_fallback
-from backends.fusion import Group, groups_of, inputs_of
+from backends.fusion import Group, Part, groups_of, inputs_of
 from backends.graph import Graph, read
 from backends.lowering import algorithm_named, arguments_of, choices, kernel, served_on, sources_of
+from backends.objects import Objects
 from backends.report import FALLBACK, OpReport, report_on, unserved
 from backends.store import Store, Trial, default_path
 from backends.target import Target
@@ -29,13 +31,14 @@ from backends.workload import CompileError, Lowering, Tensor, Workload
 class CompileReport:
     """What was compiled: `parameters` are the stored tensors in the order in which the library takes them; `packed` are
     the layers that are computed from packed weights. `seconds`: all of it; `tune_seconds`: measuring what the store did
-    not know."""
+    not know; `kernels_built`: functions that the store had no code of."""
 
     ops: tuple[OpReport, ...]
     parameters: tuple[str, ...]
     packed: tuple[str, ...]
     seconds: float
     tune_seconds: float
+    kernels_built: int
 
     @property
     def fallback(self) -> int:
@@ -59,18 +62,20 @@ def compile_program(program, target: Target, library: Path, store: Path | None =
 
     begin = time.perf_counter()
     graph = read(program, served_on(target))
-    with closing(Store(store or default_path(), target)) as kernels:
+    with closing(Store(store or default_path(), target)) as kernels, TemporaryDirectory(prefix="netwright-") as folder:
         builder = _Builder(target, kernels, retune)
         packed = tuple(name for name, workload in packed_layers(graph).items() if builder.pays(workload))
         module = builder.module(from_packed(graph, packed))
-    relax.build(module, target.tvm(), relax_pipeline=_passes()).export_library(str(library))
+        objects = builder.objects.files(Path(folder))
+        relax.build(module, target.tvm(), relax_pipeline=_passes()).export_library(str(library), addons=objects)
     signature = program.graph_signature.inputs_to_parameters | program.graph_signature.inputs_to_buffers
     order = tuple(signature[name] for name in graph.stored)
-    return CompileReport(tuple(builder.reports), order, packed, time.perf_counter() - begin, builder.tune_seconds)
+    return CompileReport(tuple(builder.reports), order, packed, time.perf_counter() - begin, builder.tune_seconds,
+                         builder.objects.built)
 
 
 def _passes():
-    """Relax to calls of finished functions in planned memory. Nothing is legalised or fused: every op already
+    """Relax to calls of compiled functions in planned memory. Nothing is legalised or fused: every op already
     is a call of its kernel, or a reshape, which the virtual machine does without a copy."""
     from tvm import relax, transform
 
@@ -80,18 +85,18 @@ def _passes():
 
 
 class _Builder:
-    """Builds the Relax module; equal workloads share one function."""
+    """Builds the Relax module, whose ops are calls of functions by their symbols."""
 
     def __init__(self, target: Target, store: Store, retune: bool):
         self.target, self.store, self.retune = target, store, retune
         self.roofline = store.roofline()
+        self.objects = Objects(target, store, retune)
         self.reports: list[OpReport] = []
         self._once: set[str] = set()
         self._unpacked: set[str] = set()
         self._retuned: set[Workload] = set()
         self.tune_seconds = 0.0
         self._lowered: dict[Workload, tuple[Trial, Lowering]] = {}
-        self._kernels: dict[tuple, object] = {}
 
     def pays(self, workload: Workload) -> bool:
         """Whether some kernel computes the layer from packed weights, and faster than from unpacked ones."""
@@ -141,13 +146,30 @@ class _Builder:
             return builder.emit(relax.op.reshape(named[group.source], group.out.memory))
         if group.unserved:
             return emit_fallback(builder, group.unserved, [named[name] for name in inputs_of(group)])
-        parts = [(part, self._lower(part.workload)[1]) for part in group.parts]
-        arguments = [argument for part, lowering in parts for argument in _packed(builder, part, lowering, named)]
-        key = (tuple((part.workload, part.channel) for part, _ in parts), group.out)
-        if key not in self._kernels:
-            self._kernels[key] = kernel([(part.workload, lowering, part.channel) for part, lowering in parts], group.out)
-        function = builder.add_func(self._kernels[key], group.parts[0].workload.op)
-        return builder.emit(relax.call_tir(function, tuple(arguments), _type(group.out)))
+        arguments = [argument for part in group.parts for argument in self._arguments(builder, part, named)]
+        return builder.emit(relax.call_dps_packed(self._symbol(group), tuple(arguments), _type(group.out)))
+
+    def _symbol(self, group: Group) -> str:
+        """The group's kernel."""
+        lowered = [(part, *self._lower(part.workload)) for part in group.parts]
+        depends = [(part.workload, part.channel, trial.algorithm, trial.option) for part, trial, _ in lowered]
+        parts = [(part.workload, lowering, part.channel) for part, _, lowering in lowered]
+        return self.objects.symbol(group.parts[0].workload.op, repr((depends, group.out)), lambda: kernel(parts, group.out))
+
+    def _arguments(self, builder, part: Part, named: dict[str, object]) -> list:
+        """The arguments of a part's kernel; calls that pack are emitted."""
+        from tvm import relax
+
+        given = {name: named[source] for (name, _), source in zip(part.workload.inputs, part.inputs)}
+        arguments, lowering = [], self._lower(part.workload)[1]
+        for name in arguments_of(part.workload, lowering):
+            if name in lowering.packed:
+                packed, sources = lowering.packed[name], sources_of(name, lowering)
+                symbol = self.objects.symbol("pack", packed.key, lambda packed=packed: packed.function)
+                call = relax.call_dps_packed(symbol, tuple(given[source] for source in sources), _type(packed.tensor))
+                given[name] = builder.emit(call)
+            arguments.append(given[name])
+        return arguments
 
     def _lower(self, workload: Workload) -> tuple[Trial, Lowering]:
         if workload not in self._lowered:
@@ -176,22 +198,6 @@ class _Builder:
             self.reports.append(report_on(group, part.workload, trial, self.roofline, once, weights))
             self._once |= {group.name} if once else set()
             self._unpacked |= {group.name} if part.workload.op.startswith(UNPACK) else set()
-
-
-def _packed(builder, part, lowering: Lowering, named: dict[str, object]) -> list:
-    """The arguments of a part's kernel; packing calls are emitted."""
-    from tvm import relax
-
-    given = {name: named[source] for (name, _), source in zip(part.workload.inputs, part.inputs)}
-    arguments = []
-    for name in arguments_of(part.workload, lowering):
-        if name in lowering.packed:
-            packed = lowering.packed[name]
-            function = builder.add_func(packed.function, f"pack_{part.workload.op}")
-            sources = tuple(given[source] for source in sources_of(name, lowering))
-            given[name] = builder.emit(relax.call_tir(function, sources, _type(packed.tensor)))
-        arguments.append(given[name])
-    return arguments
 
 
 def _type(tensor: Tensor):

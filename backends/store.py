@@ -1,8 +1,10 @@
-"""The kernel store: every option that was ever measured, by workload and target, in one SQLite file.
+"""The kernel store: every option that was ever measured, by workload and target, and the object code of the kernels
+that networks use, in one SQLite file.
 
-A row is one option of one algorithm for one workload: its samples, or why it was refused. Rows belong to a
-fingerprint: the processor, its features, threads, TVM's version and the kernels' own code, so that nothing
-measured elsewhere or with other code is believed. Several processes may write at once; a row is written
+A row of `options` is one option of one algorithm for one workload: its samples, or why it was refused. A row of
+`objects` is one compiled function by its symbol, which names all that its code depends on beside the target. Rows belong
+to a fingerprint: the processor, its features, threads, TVM's version and the kernels' own code, so that nothing
+measured or compiled elsewhere or with other code is believed. Several processes may write at once; a row is written
 once and `retune` replaces it.
 """
 
@@ -11,7 +13,8 @@ import json
 import os
 import platform
 import sqlite3
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -27,9 +30,16 @@ CREATE TABLE IF NOT EXISTS options (
   target TEXT, workload TEXT, algorithm TEXT, option TEXT, samples_us TEXT, refused TEXT,
   PRIMARY KEY (target, workload, algorithm, option)
 );
+CREATE TABLE IF NOT EXISTS objects (target TEXT, symbol TEXT, digest TEXT, code BLOB, PRIMARY KEY (target, symbol));
 CREATE TABLE IF NOT EXISTS targets (target TEXT PRIMARY KEY, description TEXT, roofline TEXT);
 """
 BUSY_S = 60.0
+# Object code of all targets together; the oldest goes first.
+OBJECT_BYTES = 256 * 2**20
+OLDEST = """
+DELETE FROM objects WHERE rowid IN (SELECT rowid FROM (
+  SELECT rowid, SUM(LENGTH(code)) OVER (ORDER BY rowid DESC) AS newer FROM objects) WHERE newer > ?)
+"""
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,21 @@ class Store:
         """Removes the workload's trials."""
         self._connection.execute("DELETE FROM options WHERE target = ? AND workload = ?", (self._target, key(workload)))
 
+    def objects(self, symbols: Iterable[str]) -> dict[str, bytes]:
+        """The object code that is known, by symbol. What is not as it was written counts as unknown."""
+        rows = (self._connection.execute("SELECT symbol, digest, code FROM objects WHERE target = ? AND symbol = ?",
+                                         (self._target, symbol)).fetchone() for symbol in symbols)
+        return {symbol: zlib.decompress(code) for symbol, digest, code in filter(None, rows) if digest == _digest(code)}
+
+    def add_objects(self, objects: Mapping[str, bytes]) -> None:
+        """Records object code by symbol, in place of what was known."""
+        rows = [(self._target, symbol, _digest(code), code)
+                for symbol, code in ((symbol, zlib.compress(code)) for symbol, code in objects.items())]
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?)", rows)
+            self._connection.execute(OLDEST, (OBJECT_BYTES,))
+
     def roofline(self) -> Roofline:
         """The target's measured peak and bandwidths; measured now if they are not known."""
         (text,), = self._connection.execute("SELECT roofline FROM targets WHERE target = ?", (self._target,))
@@ -109,12 +134,16 @@ def key(workload: Workload) -> str:
     return json.dumps(asdict(workload), sort_keys=True)
 
 
+def _digest(code: bytes) -> str:
+    return hashlib.sha256(code).hexdigest()
+
+
 def describe(target: Target) -> str:
     """What a measured time depends on beside the workload."""
     import tvm
 
     return json.dumps({"cpu": _cpu_model() if target.connection == "local" else target.name, "mcpu": target.mcpu,
-                       "kind": target.kind, "threads": target.threads, "tvm": tvm.__version__,
+                       "triple": target.triple, "kind": target.kind, "threads": target.threads, "tvm": tvm.__version__,
                        "lanes": target.lanes, "features": sorted(target.features), "kernels": _code()}, sort_keys=True)
 
 

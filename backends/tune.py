@@ -1,7 +1,7 @@
 """Finding the fastest kernel of a workload: every option is compiled, checked against torch, then timed.
 
-A workload's options are compiled together, in this process, so a trial costs its code generation and a
-few milliseconds of runs. Steps that follow the op and its clamp do not change which option is fastest:
+A workload's options are compiled together, on all cores, in this process, then timed one by one, so a trial costs its
+code generation and a few milliseconds of runs. Steps that follow the op and its clamp do not change which option is fastest:
 they are left out, and workloads that differ only there share one record.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from backends.codegen import loaded
 from backends.epilogue import UPPER_HALF
 from backends.lowering import algorithms, arguments_of, choices, kernel, name_of, no_kernel, sources_of
 from backends.store import Store, Trial
@@ -98,20 +99,18 @@ def _runs(option: _Option) -> int:
 
 
 def _compiled(workload: Workload, target: Target, found: list[tuple[ModuleType, dict]], inputs) -> list[_Option]:
-    """All options in one module."""
-    import tvm
-
+    """All options, with what packs their weights; options that pack alike share it."""
     lowered = [(algorithm, option, algorithm.lower(workload, target, option)) for algorithm, option in found]
-    functions = {}
-    for i, (_, _, lowering) in enumerate(lowered):
-        functions[f"kernel{i}"] = kernel([(workload, lowering, 0)], workload.out)
-        functions |= {f"pack{i}_{name}": packed.function for name, packed in lowering.packed.items()}
-    functions = {name: function.with_attr("global_symbol", name) for name, function in functions.items()}
-    module = tvm.compile(tvm.IRModule(functions), target.tvm())
-    return [_option(module, i, workload, *each, inputs) for i, each in enumerate(lowered)]
+    packing = {packed.key: (f"pack{i}_{place}", packed.function) for i, (_, _, lowering) in enumerate(lowered)
+               for place, packed in enumerate(lowering.packed.values())}
+    kernels = {f"kernel{i}": kernel([(workload, lowering, 0)], workload.out) for i, (_, _, lowering) in enumerate(lowered)}
+    modules = loaded({**kernels, **dict(packing.values())}, target)
+    packs = {key: modules[name][name] for key, (name, _) in packing.items()}
+    return [_option(modules[name], name, packs, workload, *each, inputs) for name, each in zip(kernels, lowered)]
 
 
-def _option(module, i: int, workload: Workload, algorithm, option: dict, lowering: Lowering, inputs) -> _Option:
+def _option(module, kernel_name: str, packs: dict, workload: Workload, algorithm, option: dict, lowering: Lowering,
+            inputs) -> _Option:
     import tvm
 
     given = {name: tvm.runtime.tensor(in_memory(value, workload[name])) for name, value in inputs.items()}
@@ -119,13 +118,13 @@ def _option(module, i: int, workload: Workload, algorithm, option: dict, lowerin
     for name, tensor in arguments_of(workload, lowering).items():
         if name in lowering.packed:
             room = tvm.runtime.tensor(np.zeros(tensor.memory, tensor.dtype))
-            module[f"pack{i}_{name}"](*(given[source] for source in sources_of(name, lowering)), room)
+            packs[lowering.packed[name].key](*(given[source] for source in sources_of(name, lowering)), room)
         arguments.append(room if name in lowering.packed else given[name])
     out = tvm.runtime.tensor(np.zeros(workload.out.memory, workload.out.dtype))
 
     def timer(number: int, *values) -> float:
-        return float(module.mod.time_evaluator(f"kernel{i}", tvm.cpu(), number=number)(*values).mean)
-    return _Option(name_of(algorithm), option, module[f"kernel{i}"], timer, arguments, out)
+        return float(module.time_evaluator(kernel_name, tvm.cpu(), number=number)(*values).mean)
+    return _Option(name_of(algorithm), option, module[kernel_name], timer, arguments, out)
 
 
 def random_inputs(workload: Workload) -> dict[str, np.ndarray]:

@@ -108,6 +108,13 @@ class Packed:
     tensor: Tensor
     sources: tuple[str, ...] = ()
 
+    @property
+    def key(self) -> str:
+        """A digest of the function: equal ones have one."""
+        from tvm_ffi import structural_hash
+
+        return f"{structural_hash(self.function):x}"
+
 
 @dataclass(frozen=True)
 class Lowering:

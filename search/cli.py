@@ -5,6 +5,8 @@ import errno
 import os
 import sys
 
+from search import bench
+
 COMMANDS = {
     "run": "run a study file and print its front", "resume": "go on with a study's directory",
     "front": "print the Pareto front of a study", "select": "name one candidate within limits, measured again",
@@ -49,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     made["export"].add_argument("candidate", metavar="CANDIDATE", help="id, or its beginning")
     made["export"].add_argument("--to", metavar="FOLDER", required=True)
     _measure_options(made["measure"])
-    made["bench"].add_argument("name", metavar="NAME", help="kernels, nets or tuning")
+    made["bench"].add_argument("name", metavar="NAME", help=", ".join(bench.names()))
     _target_options(made["bench"])
     return parser
 

@@ -1,6 +1,8 @@
 """The kernel store: what it keeps, for whom, and with many writers."""
 
 import multiprocessing
+import os
+import sqlite3
 from dataclasses import replace
 
 import pytest
@@ -59,10 +61,38 @@ def test_what_is_measured_again_replaces_what_was_known(path):
     assert store.trials(WORKLOAD) == []
 
 
+def test_object_code_of_another_processor_number_of_threads_or_triple_is_unknown(path):
+    target = load("local")
+    Store(path, target).add_objects({"kernel": b"code"})
+    assert Store(path, target).objects(["kernel", "other"]) == {"kernel": b"code"}
+    for other in ({"threads": 2}, {"mcpu": "haswell"}, {"triple": "aarch64-linux-gnu"}, {"features": frozenset()}):
+        assert Store(path, replace(target, **other)).objects(["kernel"]) == {}
+
+
+@pytest.mark.parametrize("damage", ["substr(code, 1, length(code) / 2)", "x''", "zeroblob(length(code))"])
+def test_object_code_that_is_not_as_it_was_written_is_unknown_and_can_be_replaced(path, damage):
+    store = Store(path, load("local"))
+    store.add_objects({"broken": b"one" * 99, "whole": b"two"})
+    with sqlite3.connect(path) as file:
+        file.execute(f"UPDATE objects SET code = {damage} WHERE symbol = 'broken'")
+    assert store.objects(["broken", "whole"]) == {"whole": b"two"}
+    store.add_objects({"broken": b"anew"})
+    assert store.objects(["broken"]) == {"broken": b"anew"}
+
+
+def test_the_oldest_object_code_makes_room(path, monkeypatch):
+    monkeypatch.setattr("backends.store.OBJECT_BYTES", 2500)
+    store, codes = Store(path, load("local")), {f"kernel{i}": os.urandom(1000) for i in range(4)}
+    for symbol, code in codes.items():
+        store.add_objects({symbol: code})
+    assert store.objects(codes) == {symbol: codes[symbol] for symbol in ("kernel2", "kernel3")}
+
+
 def _write(path, number: int) -> None:
     store = Store(path, load("local"))
     for i in range(20):
         store.add(replace(WORKLOAD, op=f"op{number}_{i}"), [FAST])
+        store.add_objects({f"shared{i}": f"code {i}".encode(), f"kernel{number}_{i}": bytes(1000)})
 
 
 def test_several_processes_write_at_once_and_nothing_is_lost(path):
@@ -73,6 +103,8 @@ def test_several_processes_write_at_once_and_nothing_is_lost(path):
     assert [writer.exitcode for writer in writers] == [0, 0, 0]
     store = Store(path, load("local"))
     assert all(store.best(replace(WORKLOAD, op=f"op{n}_{i}")) == FAST for n in range(3) for i in range(20))
+    assert store.objects(f"shared{i}" for i in range(20)) == {f"shared{i}": f"code {i}".encode() for i in range(20)}
+    assert len(store.objects(f"kernel{n}_{i}" for n in range(3) for i in range(20))) == 60
 
 
 def test_the_roofline_is_measured_once(path, monkeypatch):
