@@ -1,4 +1,4 @@
-"""The arithmetic of convolutions and dense layers: float32, bytes by VNNI, bytes widened to int32."""
+"""The arithmetic of convolutions and dense layers: float32, bytes by VNNI, bytes widened to int32, packed signs."""
 
 from backends.emit import cast, load
 from backends.packing import packed_rows, packed_words
@@ -20,9 +20,16 @@ def _word(buffer, index):
     return tirx.reinterpret("int32", load(buffer, index, 4))
 
 
+def _count_differences(sums, x, weight, lanes: int):
+    from tvm import tirx
+
+    return sums + tirx.popcount(x ^ weight)
+
+
 FLOAT = Arithmetic(1, "float32", load, load, _multiply_add, packed_rows)
 WIDENED = Arithmetic(1, "int32", _widened, _widened, _multiply_add, packed_rows)
 VNNI = Arithmetic(4, "int32", _word, load, dot_step, packed_words)
+BITS = Arithmetic(4, "int32", _word, load, _count_differences, packed_words)
 
 
 def has_vnni(target) -> bool:

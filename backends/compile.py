@@ -189,8 +189,9 @@ def _packed(builder, part, lowering: Lowering, named: dict[str, object]) -> list
             packed = lowering.packed[name]
             function = builder.add_func(packed.function, f"pack_{part.workload.op}")
             sources = tuple(given[source] for source in sources_of(name, lowering))
-            given[name] = builder.emit(relax.call_tir(function, sources, _type(packed.tensor)))
-        arguments.append(given[name])
+            arguments.append(builder.emit(relax.call_tir(function, sources, _type(packed.tensor))))
+        else:
+            arguments.append(given[name])
     return arguments
 
 

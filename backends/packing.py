@@ -14,7 +14,7 @@ def packed_rows(weight: Tensor, blocks: tuple[Block, ...], groups: int) -> Packe
 
 
 def packed_words(weight: Tensor, blocks: tuple[Block, ...], groups: int) -> Packed:
-    """int8 weights in the same order, as int32 words of four channels, lowest byte first, zeros past the last."""
+    """Weights of one byte in the same order, as int32 words of four channels, lowest byte first, zeros past the last."""
     return _packed(weight, "int32", blocks, groups, 4)
 
 
@@ -50,7 +50,7 @@ def _channel(stored, source, c, taps: int, channels: int):
     from tvm import tirx
 
     inside = load(stored, source + tirx.min(c, channels - 1) * taps)
-    return bind(tirx.Select(c < channels, inside, constant(0, "int8")))
+    return bind(tirx.Select(c < channels, inside, constant(0, stored.dtype)))
 
 
 def pack_bytes(values: list):
