@@ -7,7 +7,7 @@ byte i, set for +1; bits past the last channel are zero. NaN is -1.
 
 import torch
 
-from spaces.bits import pack_signs
+from spaces.packed_signs import pack_signs
 
 
 def reference(x: torch.Tensor, threshold: float) -> torch.Tensor:

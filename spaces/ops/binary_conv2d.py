@@ -9,7 +9,7 @@ C/groups must be a multiple of 8. Sums are exact up to 2^24 products.
 
 import torch
 
-from spaces.bits import check_bits, signs
+from spaces.packed_signs import check_bits, signs
 
 
 def reference(x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor, channels: int,

@@ -7,7 +7,7 @@ scale and bias float32 [O]; n is `channels`, C. Sums are exact up to 2^24 produc
 
 import torch
 
-from spaces.bits import check_bits, signs
+from spaces.packed_signs import check_bits, signs
 
 
 def reference(x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor, channels: int, low: float,

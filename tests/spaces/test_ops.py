@@ -112,6 +112,11 @@ EXAMPLES = {
                             torch.randint(-127, 127, (3, 4), dtype=torch.int8),
                             *(torch.full((3,), v, dtype=torch.int32) for v in (5, 2**30, 38)), 4, 0.0, 255.0),
     "quantize": lambda: (torch.randn(2, 3), 31.0, 128),
+    "binarize": lambda: (torch.randn(2, 11, 3, 2), 0.25),
+    "binary_conv2d": lambda: (OPS.binarize(torch.randn(1, 37, 5, 5), 0.0), OPS.binarize(torch.randn(4, 37, 3, 3), 0.0),
+                              torch.randn(4), torch.randn(4), 37, [2, 1], [1, 1], [1, 1], 1, 0.0, 6.0),
+    "binary_linear": lambda: (OPS.binarize(torch.randn(2, 11), 0.0), OPS.binarize(torch.randn(3, 11), 0.0),
+                              torch.randn(3), torch.randn(3), 11, 0.0, 6.0),
     "unpack_bitmap": lambda: (torch.tensor([5], dtype=torch.uint8), torch.tensor([1.0, 2.0]), [2, 2]),
 }
 
