@@ -1,6 +1,7 @@
 """Weights as products want them, computed once when a network is loaded: block by block, a row of the block's
 vectors for every tap and step of the sum."""
 
+from collections.abc import Callable
 from math import ceil
 
 from backends.channels import Block
@@ -16,6 +17,28 @@ def packed_rows(weight: Tensor, blocks: tuple[Block, ...], groups: int) -> Packe
 def packed_words(weight: Tensor, blocks: tuple[Block, ...], groups: int) -> Packed:
     """Weights of one byte in the same order, as int32 words of four channels, lowest byte first, zeros past the last."""
     return _packed(weight, "int32", blocks, groups, 4)
+
+
+def packed_matrix(source: tuple[str, Tensor], outputs: int, inputs: int, blocks: tuple[Block, ...], groups: int,
+                  number: Callable) -> Packed:
+    """A float32 matrix [outputs, inputs] for each group in the order of `packed_rows`, from another stored tensor:
+    `number(stored, g, o, c)`."""
+    name, stored_tensor = source
+    rows = sum(block.count * block.width for block in blocks)
+    tensor = Tensor((groups * rows * inputs,), "float32")
+
+    def body(stored, packed):
+        with loop(groups) as g:
+            for block in blocks:
+                with loop(block.count) as i, loop(inputs) as c:
+                    row = (g * rows + block.base + i * block.width) * inputs + c * block.width
+                    place = 0
+                    for vector in block.vectors:
+                        with loop(vector.lanes) as lane:
+                            output = block.first + i * block.width + vector.start + lane
+                            store(packed, number(stored, g, output, c), row + place + lane)
+                        place += vector.lanes
+    return Packed(function([stored_tensor, tensor], body), tensor, (name,))
 
 
 def _packed(weight: Tensor, dtype: str, blocks: tuple[Block, ...], groups: int, chunk: int) -> Packed:
