@@ -16,7 +16,7 @@ from backends.workload import Step, Tensor, Workload
 from tests.backends.running import TARGET, check, run, tensor_of
 
 FACTORS = st.integers(1, 3).flatmap(lambda d: st.lists(st.integers(1, 6), min_size=d + 1, max_size=d + 1))
-LAYERS = ("linear_unpack_tensor_train", "conv2d_unpack_tensor_train")
+LAYERS = ("linear_unpack_tensor_train", "conv2d_unpack_tensor_train", "linear_unpack_circulant", "conv2d_unpack_circulant")
 NONE = {"low": -math.inf, "high": math.inf}
 
 
@@ -88,9 +88,44 @@ def test_a_train_is_multiplied_out(outputs, seed, rank):
     check("unpack_tensor_train", "multiplied", ["cores"], [cores], dict(unpack.arguments), weight.float())
 
 
-def test_trains_are_refused_on_no_target():
+def circulant_of(outputs: int, inputs: int, block: int, image: bool) -> tuple[Workload, torch.Tensor, torch.Tensor]:
+    """Random circulant blocks: their workload, first columns and, rolled by NumPy, the weights they stand for."""
+    down, across = -(-outputs // block), -(-inputs // block)
+    values = np.random.default_rng(block).standard_normal((down, across, block)).astype("float32")
+    blocks = [[np.stack([np.roll(values[p, q], j) for j in range(block)], 1) for q in range(across)] for p in range(down)]
+    weight = np.block(blocks)[:outputs, :inputs]
+    shape = (outputs, inputs, *([1, 1] if image else []))
+    unpack = Workload("unpack_circulant", (("values", Tensor(values.shape, "float32")),), (("shape", shape),), Tensor(shape, "float32"))
+    return unpack, torch.from_numpy(values), torch.from_numpy(weight).reshape(shape)
+
+
+@given(down=st.integers(1, 4), across=st.integers(1, 4), block=st.integers(2, 20), batch=st.integers(1, 3),
+       size=st.tuples(st.integers(1, 6), st.integers(1, 6)), image=st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_a_layer_is_computed_from_spectra(down, across, block, batch, size, image):
+    unpack, values, weight = circulant_of(down * block, across * block, block, image)
+    check_layer(unpack, [values], weight, batch, size, image)
+
+
+@pytest.mark.parametrize("block", [4, 16, 64])
+@pytest.mark.parametrize("image", [False, True])
+def test_a_layer_of_real_size_is_computed_from_spectra(block, image):
+    unpack, values, weight = circulant_of(256, 192, block, image)
+    check_layer(unpack, [values], weight, 1, (14, 14), image)
+
+
+@given(outputs=st.integers(1, 60), inputs=st.integers(1, 60), block=st.integers(2, 20), integer=st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_circulant_blocks_are_turned_exactly(outputs, inputs, block, integer):
+    unpack, values, weight = circulant_of(outputs, inputs, block, False)
+    values, weight = ((30 * t).to(torch.int8) if integer else t for t in (values, weight.float()))
+    check("unpack_circulant", "turned", ["values"], [values], dict(unpack.arguments), weight)
+
+
+@pytest.mark.parametrize("made", [lambda image: train_of([8, 5], [6, 7], 3, image), lambda image: circulant_of(40, 32, 8, image)])
+def test_structured_weights_are_refused_on_no_target(made):
     for image in (False, True):
-        unpack, _, weight = train_of([8, 5], [6, 7], 3, image)
+        unpack, _, weight = made(image)
         op, _, given, out, arguments = layer_of(1, (5, 5), weight, image)
         plain = Workload(op, (("x", given), ("weight", unpack.out), ("bias", Tensor((40,), "float32"))), tuple(arguments.items()), out)
         for target in ("local", "x86-64-v3"):
