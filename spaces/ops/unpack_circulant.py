@@ -16,7 +16,7 @@ def reference(values: torch.Tensor, shape: list[int]) -> torch.Tensor:
                          f" {block}")
     place = torch.arange(block)
     turned = values[:, :, (place[:, None] - place) % block]
-    return turned.transpose(1, 2).flatten(2, 3).flatten(0, 1)[:outputs, :inputs].reshape(shape)
+    return turned.transpose(1, 2).flatten(2, 3).flatten(0, 1)[:outputs, :inputs].reshape(shape).contiguous()
 
 
 unpack_circulant = torch.library.custom_op("netwright::unpack_circulant", mutates_args=())(reference)

@@ -13,9 +13,11 @@ import torch
 
 def reference(cores: torch.Tensor, outputs: list[int], inputs: list[int], ranks: list[int],
               shape: list[int]) -> torch.Tensor:
-    ends = [1, *ranks, 1]
-    shapes = [[ends[k], m, n, ends[k + 1]] for k, (m, n) in enumerate(zip(outputs, inputs))]
-    check(cores, outputs, inputs, ranks, shapes, shape)
+    if cores.dtype != torch.float32 or not len(outputs) == len(inputs) == len(ranks) + 1:
+        raise ValueError(f"cores is {cores.dtype} with {len(outputs)} outputs, {len(inputs)} inputs and {len(ranks)} ranks;"
+                         " it must be torch.float32, with as many outputs as inputs and one rank less")
+    shapes = [list(each) for each in zip([1, *ranks], outputs, inputs, [*ranks, 1])]
+    _check_sizes(cores, outputs, inputs, shapes, shape)
     parts = torch.split(cores, [prod(each) for each in shapes])
     return composed([part.view(each) for part, each in zip(parts, shapes)]).reshape(shape)
 
@@ -29,11 +31,8 @@ def composed(cores: list[torch.Tensor]) -> torch.Tensor:
     return whole[..., 0]
 
 
-def check(cores, outputs, inputs, ranks, shapes, shape) -> None:
-    """ValueError unless the numbers agree."""
-    if cores.dtype != torch.float32 or not len(outputs) == len(inputs) == len(ranks) + 1:
-        raise ValueError(f"cores is {cores.dtype} with {len(outputs)} outputs, {len(inputs)} inputs and {len(ranks)} ranks;"
-                         " it must be torch.float32, with as many outputs as inputs and one rank less")
+def _check_sizes(cores, outputs, inputs, shapes, shape) -> None:
+    """ValueError unless the cores have the numbers of a matrix of `shape`."""
     if [prod(outputs), prod(inputs)] != list(shape[:2]) or prod(shape[2:]) != 1:
         raise ValueError(f"outputs {outputs} and inputs {inputs} are a matrix {prod(outputs)} x {prod(inputs)}, not {shape}")
     if cores.numel() != sum(prod(each) for each in shapes):

@@ -117,6 +117,8 @@ EXAMPLES = {
                               torch.randn(4), torch.randn(4), 37, [2, 1], [1, 1], [1, 1], 1, 0.0, 6.0),
     "binary_linear": lambda: (OPS.binarize(torch.randn(2, 11), 0.0), OPS.binarize(torch.randn(3, 11), 0.0),
                               torch.randn(3), torch.randn(3), 11, 0.0, 6.0),
+    "unpack_circulant": lambda: (torch.randn(2, 3, 4), [7, 9, 1, 1]),
+    "unpack_tensor_train": lambda: (torch.randn(2 * 3 * 2 + 2 * 3 * 2 * 3 + 3 * 4), [2, 3, 1], [3, 2, 4], [2, 3], [6, 24]),
     "unpack_bitmap": lambda: (torch.tensor([5], dtype=torch.uint8), torch.tensor([1.0, 2.0]), [2, 2]),
 }
 
