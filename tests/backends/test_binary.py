@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backends.binary import Kinds
+from backends.roofline import flops
 from backends.target import load
 from backends.tune import tune
 from backends.window import Window
@@ -126,3 +127,11 @@ def test_no_option_is_refused(target):
     for one in (workload, Workload("binarize", (("x", floats),), (("threshold", 0.0),), bits)):
         trials = tune(one, load(target))
         assert trials and not [trial.refused for trial in trials if trial.refused]
+
+
+def test_the_roofline_counts_signs_not_bytes():
+    bits, outputs = Tensor((1, 15, 9, 9), "uint8"), Tensor((20,), "float32")
+    arguments = (("channels", 120), ("stride", (1, 1)), ("padding", (1, 1)), ("dilation", (1, 1)), ("groups", 5))
+    workload = Workload("binary_conv2d", (("x", bits), ("weight", Tensor((20, 3, 3, 3), "uint8")), ("scale", outputs), ("bias", outputs)),
+                        arguments, Tensor((1, 20, 9, 9), "float32"))
+    assert flops(workload) == 2 * 81 * 20 * 24 * 9
