@@ -1,7 +1,7 @@
 """The arithmetic of convolutions and dense layers: float32, bytes by VNNI, bytes widened to int32, packed signs."""
 
 from backends.emit import cast, load
-from backends.packing import packed_rows, packed_words
+from backends.packing import packed_rows, packed_rows_of_words, packed_words
 from backends.product import Arithmetic
 from backends.vnni import dot_step
 
@@ -10,11 +10,20 @@ def _multiply_add(sums, x, weight, lanes: int):
     return sums + x * weight
 
 
+def _loaded(buffer, index, lanes: int = 1):
+    return [load(buffer, index, lanes)]
+
+
 def _widened(buffer, index, lanes: int = 1):
-    return cast(load(buffer, index, lanes), "int32", lanes)
+    return [cast(load(buffer, index, lanes), "int32", lanes)]
 
 
 def _word(buffer, index):
+    return [word(buffer, index)]
+
+
+def word(buffer, index):
+    """Four bytes from `index` on, as an int32."""
     from tvm import tirx
 
     return tirx.reinterpret("int32", load(buffer, index, 4))
@@ -26,10 +35,11 @@ def _count_differences(sums, x, weight, lanes: int):
     return sums + tirx.popcount(x ^ weight)
 
 
-FLOAT = Arithmetic(1, "float32", load, load, _multiply_add, packed_rows)
+FLOAT = Arithmetic(1, "float32", _loaded, _loaded, _multiply_add, packed_rows)
 WIDENED = Arithmetic(1, "int32", _widened, _widened, _multiply_add, packed_rows)
-VNNI = Arithmetic(4, "int32", _word, load, dot_step, packed_words)
-BITS = Arithmetic(4, "int32", _word, load, _count_differences, packed_words)
+VNNI = Arithmetic(4, "int32", _word, _loaded, dot_step, packed_words)
+VNNI_ROWS = Arithmetic(4, "int32", _word, _loaded, dot_step, packed_rows_of_words, merged=True)
+BITS = Arithmetic(4, "int32", _word, _loaded, _count_differences, packed_words)
 
 
 def has_vnni(target) -> bool:

@@ -14,11 +14,11 @@ from backends.arithmetic import FLOAT
 from backends.channels import blocks_of
 from backends.emit import cast, clamp, constant, load, loop, scratch, store
 from backends.nest import loop_unless_one, shared
-from backends.packing import packed_matrix
+from backends.packing import arranged
 from backends.product import product, product_options, work
 from backends.view import View, sides
 from backends.window import Window
-from backends.workload import CHANNELS_LAST, Lowering, Packed
+from backends.workload import CHANNELS_LAST, Lowering, Packed, Tensor
 
 PARTS = 2  # real and imaginary
 NAMES = ("forth", "spectra", "back")
@@ -38,7 +38,7 @@ def unpack_blocks(workload) -> Lowering:
 
 def serves_circulant(workload) -> bool:
     """Dense layers and 1x1 convolutions of float32 weights, not grouped, whole blocks, pixels one after the other."""
-    x, window, values = workload["x"], Window.of(workload), dict(workload.tensors)["weight.values"]
+    x, window, values = workload["x"], Window.of(workload), workload["weight.values"]
     whole = (window.outputs, window.inputs) == (values.shape[0] * values.shape[2], values.shape[1] * values.shape[2])
     lies = x.layout == CHANNELS_LAST or x.memory[2:] in ((), (1, 1))
     return values.dtype == "float32" and whole and lies and window.plain and window.groups == 1
@@ -56,7 +56,7 @@ class _Blocks:
     @classmethod
     def of(cls, workload) -> "_Blocks":
         batch, _, height, width = sides(workload["x"])
-        return cls(batch * height * width, *dict(workload.tensors)["weight.values"].shape)
+        return cls(batch * height * width, *workload["weight.values"].shape)
 
     @property
     def frequencies(self) -> int:
@@ -90,7 +90,8 @@ def circulant(workload, target) -> Lowering:
         views = (View(buffers["x"], 0, 0, workload["x"].shape[1], blocks.block, 1),
                  View(inputs, 0, 0, spectra.inputs * PARTS, PARTS * blocks.across, 1),
                  View(products, 0, 0, spectra.outputs * PARTS, 1, blocks.down))
-        finishers = (_to_inputs(inputs, blocks, forth), _to_products(products, blocks, spectra), _to_sink(workload, buffers, sink, blocks))
+        finishers = (_to_inputs(inputs, blocks, forth), _to_products(products, blocks),
+                     _to_sink(workload, buffers, sink, blocks))
         for name, window, option, view, finish in zip(NAMES, windows, options, views, finishers):
             _product(window, target, option, view, buffers[name], packed[name].tensor.size, finish)
     return Lowering(body, packed)
@@ -111,7 +112,7 @@ def _to_inputs(buffer, blocks: _Blocks, window: Window):
     return finish
 
 
-def _to_products(buffer, blocks: _Blocks, window: Window):
+def _to_products(buffer, blocks: _Blocks):
     """Spectra of the results: [pixels, frequency, part, blocks down]; a block's channel is (frequency, block)."""
     def finish(sums, y, x, c, lanes):
         frequency, block = c // blocks.down, c % blocks.down
@@ -131,13 +132,13 @@ def _to_sink(workload, buffers, sink, blocks: _Blocks):
 
 
 def _packed(workload, blocks: _Blocks, window: Window, lanes: int, option: dict, number) -> Packed:
-    source = ("weight.values", dict(workload.tensors)["weight.values"])
-    return packed_matrix(source, window.group_outputs, window.group_inputs,
-                         blocks_of(window.group_outputs, lanes, option["vectors"]), window.groups,
-                         lambda stored, g, o, c: cast(number(blocks, stored, g, o, c), "float32"))
+    matrix = Tensor((window.outputs, window.group_inputs), "float32")
+    return arranged(matrix, {"weight.values": workload["weight.values"]}, "float32",
+                    blocks_of(window.group_outputs, lanes, option["vectors"]), window.groups, 1,
+                    lambda stored, o, tap, c: cast(number(blocks, stored, o, c), "float32"))
 
 
-def _forth(blocks: _Blocks, stored, g, output, place):
+def _forth(blocks: _Blocks, stored, output, place):
     """What input `place` of a block adds to output (frequency, column, part): (Xr, -Xi) and (Xi, Xr)."""
     from tvm import tirx
 
@@ -146,7 +147,7 @@ def _forth(blocks: _Blocks, stored, g, output, place):
     return tirx.Select(column == part, cosine, tirx.Select(part == 1, sine, -sine))
 
 
-def _back(blocks: _Blocks, stored, g, place, spectrum):
+def _back(blocks: _Blocks, stored, place, spectrum):
     """What (frequency, part) adds to result `place` of a block; a frequency that has a conjugate counts twice."""
     from tvm import tirx
 
@@ -157,12 +158,13 @@ def _back(blocks: _Blocks, stored, g, place, spectrum):
     return share * tirx.Select(part == 0, cosine, -sine)
 
 
-def _spectrum(blocks: _Blocks, stored, frequency, down, inputs):
-    """Vr or Vi at one frequency of block (down, across); inputs are (part, across)."""
+def _spectrum(blocks: _Blocks, stored, output, inputs):
+    """Vr or Vi of block (down, across) at a frequency; outputs are (frequency, down), inputs (part, across)."""
     from tvm import tirx
 
     total = scratch(1, "float64", registers=True)
     store(total, constant(0.0, "float64"), 0)
+    frequency, down = output // blocks.down, output % blocks.down
     part, across = inputs // blocks.across, inputs % blocks.across
     with loop(blocks.block) as t:
         cosine, sine = _wave(blocks, frequency, t)

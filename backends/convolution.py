@@ -14,7 +14,7 @@ from backends.nest import loop_unless_one, shared
 from backends.product import Arithmetic, product, product_options, work
 from backends.view import View
 from backends.window import Window, bordered, regrouped
-from backends.workload import CHANNELS_LAST, Lowering, Packed, Tensor
+from backends.workload import CHANNELS_LAST, Lowering, Packed
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Ending:
 
 def convolution_options(workload, target, arithmetic: Arithmetic) -> list[dict]:
     """See `product_options`."""
-    return product_options(_window(workload), target, arithmetic)
+    return product_options(_window(workload, arithmetic), target, arithmetic)
 
 
 def convolution(workload, target, option: dict, arithmetic: Arithmetic, ending: Ending | None = None) -> Lowering:
     """The product of (x, weight, bias and scales); it ends in `last_step` if no other ending is given."""
-    window, ending = _window(workload), ending or _plain_ending(workload)
+    window, ending = _window(workload, arithmetic), ending or _plain_ending(workload)
     blocks = blocks_of(window.group_outputs, target.lanes, option["vectors"])
     packed = arithmetic.pack(workload["weight"], blocks, window.groups)
     fill = dict(workload.arguments).get("zero_point", 0)
@@ -49,7 +49,7 @@ def convolution(workload, target, option: dict, arithmetic: Arithmetic, ending: 
                 sink.put(ending.value(buffers, sums, y, x, c, lanes), n, y, x, c, lanes)
             return finish
         with loop_unless_one(window.batch) as n:
-            x = _image(image.of_image(n), workload["x"], window, arithmetic, fill, target.lanes, threads)
+            x = _image(image.of_image(n), workload, window, arithmetic, fill, target.lanes, threads)
             with shared(threads) as share, loop_unless_one(window.groups) as g:
                 inputs = ceil(window.group_inputs / arithmetic.chunk) * arithmetic.chunk
                 base = g * (packed.tensor.size // window.groups)
@@ -65,17 +65,20 @@ def _plain_ending(workload) -> Ending:
     return Ending(value)
 
 
-def _window(workload) -> Window:
+def _window(workload, arithmetic: Arithmetic) -> Window:
     """The workload's window; where each output pixel reads its own place, all pixels of all images are one row."""
     window, (batch, _, *size) = Window.of(workload), workload["x"].shape
+    if arithmetic.merged:
+        return window.columns_merged
     mergeable = batch == 1 or not size or workload["x"].layout == CHANNELS_LAST
     return window.flat() if window.plain and mergeable else window
 
 
-def _image(x: View, tensor: Tensor, window: Window, arithmetic: Arithmetic, fill, lanes: int,
-           threads: int) -> View:
+def _image(x: View, workload, window: Window, arithmetic: Arithmetic, fill, lanes: int, threads: int) -> View:
     """The image with its border; its channels are regrouped where the arithmetic reads several at once."""
-    whole = window.group_inputs % arithmetic.chunk == 0 and x.channel == 1
+    tensor, whole = workload["x"], window.group_inputs % arithmetic.chunk == 0 and x.channel == 1
+    if arithmetic.merged:
+        return bordered(x, tensor, Window.of(workload), fill, lanes, threads, spare=arithmetic.chunk)
     if arithmetic.chunk == 1 or whole:
         return bordered(x, tensor, window, fill, lanes, threads)
     return regrouped(x, tensor, window, arithmetic.chunk, fill, lanes)
@@ -85,5 +88,5 @@ def last_step(workload, sums, parameters: list, lanes: int):
     """Bias and clamp, or bias and requantisation, as the workload's op defines."""
     if workload["x"].dtype == "float32":
         return clamp(sums + parameters[0], workload["low"], workload["high"], "float32", lanes)
-    bias, scale, shift = parameters
-    return integer_epilogue(sums + bias, scale, shift, workload, lanes)
+    bias, scale = parameters
+    return integer_epilogue(sums + bias, scale, workload, lanes)

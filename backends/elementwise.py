@@ -42,10 +42,11 @@ def each_vector(tensor, target, visit: Callable) -> None:
                 visit(n, y, index["columns"], first + index["channels"] * lanes, lanes)
 
 
-def same_or_gate(workload) -> bool:
-    """Whether every operand has the result's shape, or [N, C, 1, 1]."""
+def same_or_gate(workload, names: tuple[str, ...] = ()) -> bool:
+    """Whether every operand (or those named) has the result's shape, or [N, C, 1, 1]."""
     shapes = (workload.out.shape, (*workload.out.shape[:2], 1, 1))
-    return len(workload.out.shape) in (2, 4) and all(tensor.shape in shapes for _, tensor in workload.tensors)
+    operands = [tensor for name, tensor in workload.tensors if not names or name in names]
+    return len(workload.out.shape) in (2, 4) and all(tensor.shape in shapes for tensor in operands)
 
 
 def float_tensors(workload, target) -> bool:

@@ -11,69 +11,70 @@ from backends.workload import Packed, Tensor
 
 def packed_rows(weight: Tensor, blocks: tuple[Block, ...], groups: int) -> Packed:
     """[outputs, channels, kernel] as [groups, blocks, kernel, channels, block width], in the weights' own type."""
-    return _packed(weight, weight.dtype, blocks, groups, 1)
+    channels, taps = _inner(weight)
+
+    def number(stored, output, tap, k):
+        return load(stored, (output * channels + k) * taps + tap)
+    return arranged(weight, {"weight": weight}, weight.dtype, blocks, groups, 1, number)
 
 
 def packed_words(weight: Tensor, blocks: tuple[Block, ...], groups: int) -> Packed:
     """Weights of one byte in the same order, as int32 words of four channels, lowest byte first, zeros past the last."""
-    return _packed(weight, "int32", blocks, groups, 4)
+    channels, taps = _inner(weight)
+    return _words(weight, weight, blocks, groups, lambda output, tap, c: (output * channels + c) * taps + tap)
 
 
-def packed_matrix(source: tuple[str, Tensor], outputs: int, inputs: int, blocks: tuple[Block, ...], groups: int,
-                  number: Callable) -> Packed:
-    """A float32 matrix [outputs, inputs] for each group in the order of `packed_rows`, from another stored tensor:
-    `number(stored, g, o, c)`."""
-    name, stored_tensor = source
-    rows = sum(block.count * block.width for block in blocks)
-    tensor = Tensor((groups * rows * inputs,), "float32")
-
-    def body(stored, packed):
-        with loop(groups) as g:
-            for block in blocks:
-                with loop(block.count) as i, loop(inputs) as c:
-                    row = (g * rows + block.base + i * block.width) * inputs + c * block.width
-                    place = 0
-                    for vector in block.vectors:
-                        with loop(vector.lanes) as lane:
-                            output = block.first + i * block.width + vector.start + lane
-                            store(packed, number(stored, g, output, c), row + place + lane)
-                        place += vector.lanes
-    return Packed(function([stored_tensor, tensor], body), tensor, (name,))
+def packed_rows_of_words(weight: Tensor, blocks: tuple[Block, ...], groups: int) -> Packed:
+    """The same, a row of the kernel and its channels taken as channels (`Window.columns_merged`)."""
+    outputs, channels, rows, columns = weight.shape
+    merged = Tensor((outputs, channels * columns, rows, 1), weight.dtype)
+    return _words(weight, merged, blocks, groups, lambda output, row, c: (
+        ((output * channels + c % channels) * rows + row) * columns + c // channels))
 
 
-def _packed(weight: Tensor, dtype: str, blocks: tuple[Block, ...], groups: int, chunk: int) -> Packed:
-    outputs, channels = weight.shape[0] // groups, weight.shape[1]
-    taps, steps = weight.size // (weight.shape[0] * channels), ceil(channels / chunk)
+def _words(weight: Tensor, shape: Tensor, blocks: tuple[Block, ...], groups: int, place: Callable) -> Packed:
+    """`place(output, tap, channel)`: where a number of `shape` lies in the stored weights."""
+    def number(stored, output, tap, k):
+        return pack_bytes([within(shape.shape[1], 4 * k + i, lambda c: load(stored, place(output, tap, c)), weight.dtype)
+                           for i in range(4)])
+    return arranged(shape, {"weight": weight}, "int32", blocks, groups, 4, number)
+
+
+def arranged(weight: Tensor, sources: dict[str, Tensor], dtype: str, blocks: tuple[Block, ...], groups: int, chunk: int,
+             number: Callable) -> Packed:
+    """[groups, blocks, kernel, channels / chunk, block width] of `dtype`, from the stored tensors `sources` of weights
+    [outputs, channels, kernel]: `number(*stored, output, tap, k)` stands for channels k * chunk and the following."""
+    outputs, (channels, taps) = weight.shape[0] // groups, _inner(weight)
+    steps = ceil(channels / chunk)
     rows = sum(block.count * block.width for block in blocks)
     tensor = Tensor((groups * rows * taps * steps,), dtype)
 
-    def body(stored, packed):
+    def body(*buffers):
+        *stored, packed = buffers
         with loop(groups) as g:
             for block in blocks:
-                with loop(block.count) as number, loop(taps) as tap, loop(steps) as k:
-                    first = g * outputs + block.first + number * block.width
-                    row = (g * rows + block.base + number * block.width) * taps * steps + (tap * steps + k) * block.width
+                with loop(block.count) as turn, loop(taps) as tap, loop(steps) as k:
+                    first = g * outputs + block.first + turn * block.width
+                    row = (g * rows + block.base + turn * block.width) * taps * steps + (tap * steps + k) * block.width
                     place = 0
                     for vector in block.vectors:
                         with loop(vector.lanes) as lane:
-                            source = (first + vector.start + lane) * channels * taps + tap
-                            store(packed, _number(stored, source, k, taps, channels, chunk), row + place + lane)
+                            value = number(*stored, first + vector.start + lane, tap, k)
+                            store(packed, value, row + place + lane)
                         place += vector.lanes
-    return Packed(function([weight, tensor], body), tensor)
+    return Packed(function([*sources.values(), tensor], body), tensor, tuple(sources))
 
 
-def _number(stored, source, k, taps: int, channels: int, chunk: int):
-    """Channels k * chunk and the following of one output and tap: one number, or a word of four bytes."""
-    if chunk == 1:
-        return load(stored, source + k * taps)
-    return pack_bytes([_channel(stored, source, 4 * k + i, taps, channels) for i in range(4)])
+def _inner(weight: Tensor) -> tuple[int, int]:
+    """Channels and pixels of the kernel."""
+    return weight.shape[1], weight.size // (weight.shape[0] * weight.shape[1])
 
 
-def _channel(stored, source, c, taps: int, channels: int):
+def within(channels: int, c, read: Callable, dtype: str):
+    """What `read` gives for channel c, zero past the last channel."""
     from tvm import tirx
 
-    inside = load(stored, source + tirx.min(c, channels - 1) * taps)
-    return bind(tirx.Select(c < channels, inside, constant(0, stored.dtype)))
+    return bind(tirx.Select(c < channels, read(tirx.min(c, channels - 1)), constant(0, dtype)))
 
 
 def pack_bytes(values: list):

@@ -29,15 +29,17 @@ def pool_options(workload: Workload, target) -> list[dict]:
     return windowed_options(workload, pool_window(workload), target)
 
 
-def pool(workload, target, option: dict, start: Callable, combine: Callable, last: Callable) -> Lowering:
-    """The kernel of (x): `last(total, taps in the image, lanes)` of the combined window."""
+def pool(workload, target, option: dict, start: Callable, combine: Callable, last: Callable,
+         dtype: str = "") -> Lowering:
+    """The kernel of (x): `last(total, taps in the image, lanes)` of the combined window, whose type is `dtype`, the result's
+    if empty."""
     window, ((name, tensor),) = pool_window(workload), workload.tensors
     threads = target.threads_for(workload.out.size * window.taps // target.lanes)
 
     def body(buffers, sink):
         def finish(total, inside, n, y, x, c, lanes):
             sink.put(last(total, inside, lanes), n, y, x, c, lanes)
-        reduction = Reduction(workload.out.dtype, start, lambda *place: None,
+        reduction = Reduction(dtype or workload.out.dtype, start, lambda *place: None,
                               lambda total, x, tap, lanes: combine(total, x), finish)
         with loop_unless_one(window.batch) as n:
             image = View.of(buffers[name], tensor).of_image(n)

@@ -26,9 +26,10 @@ SMALL_WORK = 5_000
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """`chunk` input channels are one step of the sum; `x(buffer, index)` reads them as one number, `weight(buffer,
-    index, lanes)` a vector of packed weights; `step(sums, x, weight, lanes)` multiplies and adds; `packed` is the
-    type of packed weights and `pack(weight, blocks, groups)` packs them."""
+    """`chunk` input channels are one step of the sum; `x(buffer, index)` reads them as numbers, `weight(buffer, index,
+    lanes)` as many vectors of weights from one of packed ones; `step(sums, x, weight, lanes)` multiplies and adds one of
+    each; `pack(weight, blocks, groups)` packs weights. `merged`: the channels of a row of the kernel are one column's
+    (`Window.columns_merged`)."""
 
     chunk: int
     sum_dtype: str
@@ -36,6 +37,7 @@ class Arithmetic:
     weight: Callable
     step: Callable
     pack: Callable
+    merged: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,15 +114,17 @@ def _tile(window, arithmetic, block: Block, number, y, x, image: View, weights, 
 
 def _multiply(window, arithmetic, tile: _Tile, image: View, begin, weights, row) -> None:
     """One step of the sum: the packed weights at `row` times the inputs from `begin` on of every pixel."""
-    loaded = {place: bind(arithmetic.weight(weights, row + place, vector.lanes)) for vector, place in tile.vectors()}
-    for r in range(tile.y[1]):
-        for c in range(tile.x[1]):
-            away = r * window.stride[0] * image.row + c * window.stride[1] * image.column
-            x = bind(arithmetic.x(image.buffer, begin + away))
-            for vector, place in tile.vectors():
-                at = (r * tile.x[1] + c) * tile.block.width + place
-                total = arithmetic.step(load(tile.sums, at, vector.lanes), splat(x, vector.lanes), loaded[place], vector.lanes)
-                store(tile.sums, total, at, vector.lanes)
+    unpacked = [arithmetic.weight(weights, row + place, vector.lanes) for vector, place in tile.vectors()]
+    for part, loaded in enumerate(zip(*unpacked)):
+        loaded = [bind(value) for value in loaded]
+        for r in range(tile.y[1]):
+            for c in range(tile.x[1]):
+                away = r * window.stride[0] * image.row + c * window.stride[1] * image.column
+                x = bind(arithmetic.x(image.buffer, begin + away)[part])
+                for (vector, place), weight in zip(tile.vectors(), loaded):
+                    at = (r * tile.x[1] + c) * tile.block.width + place
+                    total = arithmetic.step(load(tile.sums, at, vector.lanes), splat(x, vector.lanes), weight, vector.lanes)
+                    store(tile.sums, total, at, vector.lanes)
 
 
 def _depth(window: Window, steps: int) -> Iterator[tuple[tuple, object]]:

@@ -12,11 +12,11 @@ from backends.arithmetic import FLOAT
 from backends.channels import blocks_of
 from backends.emit import clamp, constant, load, loop, scratch, store
 from backends.nest import shared
-from backends.packing import packed_matrix
+from backends.packing import arranged
 from backends.product import product, product_options, work
 from backends.view import View, sides
 from backends.window import Window
-from backends.workload import CHANNELS_LAST, Lowering, Packed
+from backends.workload import CHANNELS_LAST, Lowering, Packed, Tensor
 
 
 @dataclass(frozen=True)
@@ -89,12 +89,12 @@ class _Stage:
         """The name of the packed core."""
         return f"core{self.core.start}"
 
-    def packed(self, source, lanes: int, option: dict) -> Packed:
+    def packed(self, cores: Tensor, lanes: int, option: dict) -> Packed:
         """The core as a matrix of (rank, outputs) by (inputs, rank): it lies so."""
-        inputs = self.window.inputs
-        blocks = blocks_of(self.window.outputs, lanes, option["vectors"])
-        return packed_matrix(source, self.window.outputs, inputs, blocks, 1,
-                             lambda stored, g, o, c: load(stored, self.core.start + o * inputs + c))
+        outputs, inputs = self.window.outputs, self.window.inputs
+        blocks = blocks_of(outputs, lanes, option["vectors"])
+        return arranged(Tensor((outputs, inputs), "float32"), {"weight.cores": cores}, "float32", blocks, 1, 1,
+                        lambda stored, o, tap, c: load(stored, self.core.start + o * inputs + c))
 
     def view(self, buffer) -> View:
         """Inputs [rows, (inputs, rank), columns]."""
@@ -118,8 +118,8 @@ def train(workload, target) -> Lowering:
     """The layer of (x, cores, bias)."""
     stages = _stages(workload)
     options = [product_options(stage.window, target, FLOAT, 1)[0] for stage in stages]
-    source = ("weight.cores", dict(workload.tensors)["weight.cores"])
-    packed = {stage.name: stage.packed(source, target.lanes, option) for stage, option in zip(stages, options)}
+    packed = {stage.name: stage.packed(workload["weight.cores"], target.lanes, option)
+              for stage, option in zip(stages, options)}
 
     def body(buffers, sink):
         source = buffers["x"]

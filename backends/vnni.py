@@ -6,7 +6,7 @@ BITS = {16: 512, 8: 256, 4: 128}
 def dot_step(sums, x, weight, lanes: int):
     """sums + the dot product of the bytes of x (unsigned) and weight (signed), lane by lane of int32."""
     if lanes not in BITS:
-        return _bytewise(sums, x, weight, lanes)
+        return bytewise(sums, x, weight, lanes)
     from tvm import tirx
     from tvm.tirx.script.builder import ir as T
 
@@ -16,7 +16,7 @@ def dot_step(sums, x, weight, lanes: int):
     return T.call_llvm_pure_intrin(intrinsic, sums, *bytes_of, dtype=f"int32x{lanes}")
 
 
-def _bytewise(sums, x, weight, lanes: int):
+def bytewise(sums, x, weight, lanes: int):
     """The same for the two lanes or one that are left at the end of a row."""
     from backends.emit import cast, constant
 

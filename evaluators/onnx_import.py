@@ -5,6 +5,8 @@ shape arguments are not constant, is named.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,8 @@ def read_onnx(path: Path) -> tuple[nn.Module, tuple[int, ...]]:
     """The network of the file in eval mode, and the shape of its input (1 where a dimension is open)."""
     import onnx
 
+    from evaluators.qdq_import import integer_steps
+
     try:
         graph = onnx.load(path).graph
     except Exception as error:  # whatever the parser says of a broken file
@@ -27,47 +31,82 @@ def read_onnx(path: Path) -> tuple[nn.Module, tuple[int, ...]]:
     inputs = [value for value in graph.input if value.name not in known]
     if len(inputs) != 1 or len(graph.output) != 1:
         raise ModelError(f"{path}: {len(inputs)} inputs and {len(graph.output)} outputs; a classifier has one each")
-    for node in graph.node:
-        if node.op_type not in CALLS and node.op_type != "Constant":
-            raise ModelError(f"{path}: ONNX operator {node.op_type} (node {node.name!r}) is not covered;"
-                             f" covered: {', '.join(sorted(CALLS))}")
     shape = tuple(dimension.dim_value or 1 for dimension in inputs[0].type.tensor_type.shape.dim)
-    return OnnxNetwork(graph, inputs[0].name).eval(), shape
+    try:
+        steps, constants = integer_steps(*read_nodes(graph), graph.output[0].name)
+    except ValueError as error:
+        raise ModelError(f"{path}: {error}") from None
+    return OnnxNetwork(steps, constants, inputs[0].name, graph.output[0].name).eval(), shape
+
+
+@dataclass(frozen=True)
+class OnnxNode:
+    """A node of the graph: inputs and outputs by name, attributes as Python values."""
+
+    op: str
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+    attributes: dict
+
+
+@dataclass(frozen=True)
+class Step:
+    """A call of torch on named values; `output` names its result."""
+
+    call: Callable
+    inputs: tuple[str, ...]
+    output: str
+
+
+def read_nodes(graph) -> tuple[list[OnnxNode], dict[str, np.ndarray]]:
+    """The nodes in their order, and the constants by name."""
+    from onnx import helper, numpy_helper
+
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    nodes = []
+    for node in graph.node:
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        if node.op_type == "Constant":
+            constants[node.output[0]] = numpy_helper.to_array(attributes["value"])
+        else:
+            nodes.append(OnnxNode(node.op_type, node.name, tuple(node.input), node.output[0], attributes))
+    return nodes, constants
+
+
+def float_step(node: OnnxNode) -> Step:
+    """A node as a call of torch. ValueError names an operator that is not covered."""
+    if node.op not in CALLS:
+        raise ValueError(f"ONNX operator {node.op} (node {node.name!r}) is not covered; covered: {', '.join(sorted(CALLS))}")
+    return Step(partial(CALLS[node.op], node.attributes), node.inputs, node.output)
 
 
 class OnnxNetwork(nn.Module):
-    """Runs the nodes of an ONNX graph in their order."""
+    """Runs steps in their order; tensors among the constants are its parameters."""
 
-    def __init__(self, graph, source: str):
+    def __init__(self, steps: list[Step], constants: dict[str, np.ndarray | torch.Tensor], source: str, output: str):
         super().__init__()
-        from onnx import helper, numpy_helper
-
-        self._source, self._output, self._nodes = source, graph.output[0].name, []
+        self._source, self._output, self._steps = source, output, steps
         self._names: dict[str, str] = {}
         self._numbers: dict[str, float | list[int]] = {}
-        for tensor in graph.initializer:
-            self._keep(tensor.name, numpy_helper.to_array(tensor))
-        for node in graph.node:
-            attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-            if node.op_type == "Constant":
-                self._keep(node.output[0], numpy_helper.to_array(attributes["value"]))
-            else:
-                self._nodes.append((CALLS[node.op_type], list(node.input), node.output[0], attributes))
+        for name, value in constants.items():
+            self._keep(name, value)
 
-    def _keep(self, name: str, value: np.ndarray) -> None:
-        """Float tensors become parameters; single floats and integers (bounds, shapes, axes) stay plain numbers."""
-        if value.dtype.kind != "f" or value.ndim == 0:
+    def _keep(self, name: str, value: np.ndarray | torch.Tensor) -> None:
+        """Torch tensors and float arrays become parameters; single floats and integers (bounds, shapes, axes) stay plain
+        numbers."""
+        if isinstance(value, np.ndarray) and (value.dtype.kind != "f" or value.ndim == 0):
             self._numbers[name] = float(value) if value.dtype.kind == "f" else value.reshape(-1).tolist()
             return
         self._names[name] = f"tensor{len(self._names)}"
-        tensor = torch.from_numpy(np.array(value, np.float32))
+        tensor = value if isinstance(value, torch.Tensor) else torch.from_numpy(np.array(value, np.float32))
         self.register_parameter(self._names[name], nn.Parameter(tensor, requires_grad=False))
 
     def forward(self, x):
         values: dict[str, object] = {"": None, self._source: x, **self._numbers}
         values |= {name: getattr(self, attribute) for name, attribute in self._names.items()}
-        for call, inputs, output, attributes in self._nodes:
-            values[output] = call(attributes, *(values[name] for name in inputs))
+        for step in self._steps:
+            values[step.output] = step.call(*(values[name] for name in step.inputs))
         return values[self._output]
 
 

@@ -1,6 +1,6 @@
 """Bytes that are really stored: the payload of the candidate's `weights.safetensors`.
 
-Values, mask bits, scales, shifts and biases all count. The file's own header (tensor names, shapes,
+Values, mask bits, scales and biases all count. The file's own header (tensor names, shapes,
 offsets) does not; its size stands in the card.
 """
 

@@ -90,6 +90,11 @@ class Mask(nn.Module):
         return bitmap(weight, weight[weight != 0])
 
 
+def masked(layer: nn.Module) -> bool:
+    """Whether some of the layer's weights are kept at zero."""
+    return any(isinstance(module, Mask) for module in layer.modules())
+
+
 def bitmap(weight: torch.Tensor, values: torch.Tensor | Packed) -> Packed:
     """A sparse tensor as one bit a number, row-major, lowest bit of a byte first, and its non-zero `values` in order."""
     bits = (weight != 0).flatten().to(torch.uint8)

@@ -1,24 +1,29 @@
-"""From int32 sums to the next layer's numbers, in integers (Jacob et al., 2018, section 2.2).
+"""From int32 sums to the next tensor's numbers, in integers (Jacob et al., 2018, section 2.2).
 
-A real multiplier m = input scale * weight scale / output scale becomes an integer and a shift,
-m ~ scale / 2^shift; the product is taken in 64 bits and rounded half up. Where the next layer wants
-floats, the sums are multiplied once by a float32 scale instead.
+A real multiplier m = input scale * weight scale / output scale of each channel becomes an integer, and all channels share
+one shift: m ~ scale / 2^shift; the product is taken in 64 bits and rounded half up. Where the next layer wants floats,
+the sums are multiplied once by a float32 scale instead.
 """
+
+import math
 
 import torch
 
 MOST_SHIFT = 62
 
 
-def epilogue(sums: torch.Tensor, bias: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor,
-             out_zero_point: int, low: float, high: float) -> torch.Tensor:
+def epilogue(sums: torch.Tensor, bias: torch.Tensor, scale: torch.Tensor, shift: int, out_zero_point: int, low: float,
+             high: float) -> torch.Tensor:
     """int32 sums + bias to uint8 if `scale` is int32, to float32 if it is float32, clamped to [low, high]."""
     total = sums + bias
     if scale.dtype == torch.float32:
         return torch.clamp(total.to(torch.float32) * scale, low, high)
-    half = torch.ones_like(shift, dtype=torch.int64) << (shift.to(torch.int64) - 1)
-    steps = ((total.to(torch.int64) * scale + half) >> shift.to(torch.int64)) + out_zero_point
-    return torch.clamp(steps, int(low), int(high)).to(torch.uint8)
+    return torch.clamp(rounded(total.to(torch.int64) * scale, shift) + out_zero_point, int(low), int(high)).to(torch.uint8)
+
+
+def rounded(product: torch.Tensor, shift: int) -> torch.Tensor:
+    """Integers / 2^shift, rounded half up."""
+    return (product + (1 << (shift - 1))) >> shift
 
 
 def epilogue_dtype(scale: torch.Tensor) -> torch.dtype:
@@ -26,10 +31,28 @@ def epilogue_dtype(scale: torch.Tensor) -> torch.dtype:
     return torch.float32 if scale.dtype == torch.float32 else torch.uint8
 
 
-def fixed_point(multiplier: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Positive real multipliers (float64, below 2^30) as int32 (scale, shift): m ~ scale / 2^shift, with
-    31 significant bits unless the multiplier is below 2^-31."""
-    _, exponent = torch.frexp(multiplier)
-    shift = torch.clamp(31 - exponent, 1, MOST_SHIFT).to(torch.int32)
-    scale = torch.round(multiplier * 2.0 ** shift.to(torch.float64))
+def fixed_point(multiplier: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Positive real multipliers (float64, below 2^30) as int32 scales and their shift: m ~ scale / 2^shift.
+
+    The largest has 31 significant bits (unless it is below 2^-31), one that is 2^k times smaller 31 - k. A result below
+    2^8 is then wrong by less than 2^(k - 23), since sums are as much larger as the multiplier is smaller.
+    """
+    _, exponent = torch.frexp(multiplier.max())
+    shift = min(MOST_SHIFT, max(1, 31 - int(exponent)))
+    scale = torch.round(multiplier * 2.0**shift)
     return torch.clamp(scale, max=2**31 - 1).to(torch.int32), shift
+
+
+def common_shift(multipliers: list[float], bits: int, most: int = 30) -> tuple[list[int], int]:
+    """Positive real multipliers as whole numbers of at most `bits` bits and their shift, 1 to `most`: m ~ number / 2^shift.
+    ValueError if the largest does not fit."""
+    shift = min(most, bits - math.frexp(max(multipliers))[1])
+    if shift < 1:
+        raise ValueError(f"a scale is {max(multipliers):g} times the one it becomes; at most 2^{bits - 1} times is possible")
+    return [min(2**bits - 1, round(multiplier * 2**shift)) for multiplier in multipliers], shift
+
+
+def clamp_steps(low: float, high: float, scale: float, zero_point: int) -> dict[str, float]:
+    """The bounds of real numbers as those of the uint8 steps that stand for them."""
+    bounds = [zero_point + round(max(-1e6, min(1e6, bound / scale))) for bound in (low, high)]
+    return dict(zip(("low", "high"), (float(min(255, max(0, bound))) for bound in bounds)))

@@ -1,6 +1,6 @@
 """Dense layer in 8-bit integers (Vanhoucke et al., 2011 [46]).
 
-x uint8 [N, I], weight int8 [O, I], bias int32 [O] with -zero_point * sum(weight) folded in. The
+x uint8 [N, I], weight int8 [O, I], bias int32 [O] with -zero_point * sum(weight) folded in, scale int32 or float32 [O]. The
 epilogue is `spaces.requantise.epilogue`.
 """
 
@@ -9,7 +9,7 @@ import torch
 from spaces.requantise import epilogue, epilogue_dtype
 
 
-def reference(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor,
+def reference(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, scale: torch.Tensor, shift: int,
               out_zero_point: int, low: float, high: float) -> torch.Tensor:
     sums = x.to(torch.int32) @ weight.to(torch.int32).t()
     return epilogue(sums, bias, scale, shift, out_zero_point, low, high)

@@ -55,21 +55,20 @@ def integer_parameters(outputs: int, to_float: bool) -> tuple[list[torch.Tensor]
     """Random bias, scales and the rest of an integer epilogue."""
     bias = torch.randint(-20_000, 20_000, (outputs,), dtype=torch.int32)
     if to_float:
-        return ([bias, torch.rand(outputs) / 1000, torch.zeros(outputs, dtype=torch.int32)],
-                {"out_zero_point": 0, "low": 0.0, "high": math.inf})
-    scale = torch.randint(2**30, 2**31 - 1, (outputs,), dtype=torch.int32)
-    shift = torch.randint(36, 46, (outputs,), dtype=torch.int32)
-    return [bias, scale, shift], {"out_zero_point": 11, "low": 3.0, "high": 251.0}
+        return [bias, torch.rand(outputs) / 1000], {"shift": 0, "out_zero_point": 0, "low": 0.0, "high": math.inf}
+    scale = torch.randint(2**20, 2**31 - 1, (outputs,), dtype=torch.int32)
+    shift = int(torch.randint(30, 58, ()))
+    return [bias, scale], {"shift": shift, "out_zero_point": 11, "low": 3.0, "high": 251.0}
 
 
 def integer_result(sums: torch.Tensor, parameters: list[torch.Tensor], rest: dict, to_float: bool) -> torch.Tensor:
     """The epilogue in NumPy, on int64 sums [N, O, ...]."""
-    bias, scale, shift = (p.numpy().reshape(-1, *[1] * (sums.dim() - 2)) for p in parameters)
+    bias, scale = (p.numpy().reshape(-1, *[1] * (sums.dim() - 2)) for p in parameters)
     total = sums.numpy() + bias
     if to_float:
         return torch.from_numpy(np.clip(total.astype("float32") * scale, rest["low"], rest["high"]).astype("float32"))
-    wide = total.astype("int64") * scale.astype("int64") + (np.int64(1) << (shift.astype("int64") - 1))
-    steps = (wide >> shift.astype("int64")) + rest["out_zero_point"]
+    wide = total.astype("int64") * scale.astype("int64") + 2 ** (rest["shift"] - 1)
+    steps = (wide >> rest["shift"]) + rest["out_zero_point"]
     return torch.from_numpy(np.clip(steps, rest["low"], rest["high"]).astype("uint8"))
 
 
@@ -84,7 +83,7 @@ def test_int8_convolution_is_exact(algorithm, case, zero_point, to_float):
     parameters, rest = integer_parameters(outputs, to_float)
     (py, px), plain = geometry["padding"], {**geometry, "padding": 0}
     sums = F.conv2d(F.pad(x.double(), [px, px, py, py], value=zero_point), weight.double(), **plain).long()
-    check("int8_conv2d", algorithm, ["x", "weight", "bias", "scale", "shift"], [x, weight, *parameters],
+    check("int8_conv2d", algorithm, ["x", "weight", "bias", "scale"], [x, weight, *parameters],
           {**geometry, "zero_point": zero_point, **rest}, integer_result(sums, parameters, rest, to_float))
 
 
@@ -96,7 +95,7 @@ def test_int8_dense_is_exact(algorithm, batch, inputs, outputs, to_float):
     x = torch.randint(0, 256, (batch, inputs), dtype=torch.uint8)
     weight = torch.randint(-127, 128, (outputs, inputs), dtype=torch.int8)
     parameters, rest = integer_parameters(outputs, to_float)
-    check("int8_linear", algorithm, ["x", "weight", "bias", "scale", "shift"], [x, weight, *parameters], rest,
+    check("int8_linear", algorithm, ["x", "weight", "bias", "scale"], [x, weight, *parameters], rest,
           integer_result(x.long() @ weight.long().t(), parameters, rest, to_float))
 
 
@@ -105,9 +104,9 @@ def test_int8_dense_sums_extremes_without_saturation(algorithm):
     """[46]: 255 x +-127, K = 4,096: where pmaddubsw would saturate its 16 bits."""
     x = torch.full((1, 4096), 255, dtype=torch.uint8)
     weight = torch.tensor([[127], [-127]], dtype=torch.int8).expand(2, 4096).contiguous()
-    parameters = [torch.zeros(2, dtype=torch.int32), torch.ones(2), torch.zeros(2, dtype=torch.int32)]
-    rest = {"out_zero_point": 0, "low": -math.inf, "high": math.inf}
-    check("int8_linear", algorithm, ["x", "weight", "bias", "scale", "shift"], [x, weight, *parameters], rest,
+    parameters = [torch.zeros(2, dtype=torch.int32), torch.ones(2)]
+    rest = {"shift": 0, "out_zero_point": 0, "low": -math.inf, "high": math.inf}
+    check("int8_linear", algorithm, ["x", "weight", "bias", "scale"], [x, weight, *parameters], rest,
           torch.tensor([[255 * 127 * 4096.0, -255 * 127 * 4096.0]]))
 
 

@@ -48,13 +48,14 @@ def test_int8_convolution_is_exact_integer_arithmetic(case, zero_point):
     x_shape, w_shape, geometry, seed = case
     rng = np.random.default_rng(seed)
     x, weight = rng.integers(0, 256, x_shape), rng.integers(-127, 128, w_shape)
-    bias, scale, shift = (rng.integers(*r, w_shape[0]) for r in ((-9999, 9999), (2**30, 2**31), (32, 45)))
+    bias, scale = (rng.integers(*r, w_shape[0]) for r in ((-9999, 9999), (2**20, 2**31)))
+    shift = int(rng.integers(30, 46))
     total = numpy_conv(x, weight, *geometry, zero_point) + bias.reshape(-1, 1, 1)
-    wide = total.astype(object) * scale.reshape(-1, 1, 1) + 2 ** (shift.astype(object) - 1).reshape(-1, 1, 1)
-    steps = wide // (2 ** shift.astype(object)).reshape(-1, 1, 1) + 7
-    ints = [torch.from_numpy(v.astype("int32")) for v in (bias, scale, shift)]
+    wide = total.astype(object) * scale.reshape(-1, 1, 1) + 2 ** (shift - 1)
+    steps = wide // 2**shift + 7
+    ints = [torch.from_numpy(v.astype("int32")) for v in (bias, scale)]
     out = OPS.int8_conv2d(torch.from_numpy(x.astype("uint8")), torch.from_numpy(weight.astype("int8")), *ints,
-                          *geometry, zero_point, 7, 5.0, 250.0)
+                          *geometry, zero_point, shift, 7, 5.0, 250.0)
     np.testing.assert_array_equal(out.numpy(), np.clip(steps, 5, 250).astype("uint8"))
 
 
@@ -74,16 +75,17 @@ def test_int8_dense_sums_extremes_without_overflow():
     x = torch.full((1, 4096), 255, dtype=torch.uint8)
     weight = torch.tensor([[127], [-127]], dtype=torch.int8).expand(2, 4096).contiguous()
     zeros = torch.zeros(2, dtype=torch.int32)
-    out = OPS.int8_linear(x, weight, zeros, torch.ones(2), zeros, 0, -float("inf"), float("inf"))
+    out = OPS.int8_linear(x, weight, zeros, torch.ones(2), 0, 0, -float("inf"), float("inf"))
     assert out.tolist() == [[255 * 127 * 4096.0, -255 * 127 * 4096.0]]
 
 
 @given(multiplier=st.floats(1e-8, 1e6))
 @settings(max_examples=300, deadline=None)
-def test_a_multiplier_becomes_an_integer_and_a_shift_of_31_bits(multiplier):
-    scale, shift = (int(v[0]) for v in fixed_point(torch.tensor([multiplier], dtype=torch.float64)))
-    assert 1 <= shift <= 62 and 0 < scale < 2**31
-    assert scale / 2**shift == pytest.approx(multiplier, rel=2**-30)
+def test_a_multiplier_becomes_an_integer_of_31_bits_and_smaller_ones_share_its_shift(multiplier):
+    (largest, smaller), shift = fixed_point(torch.tensor([multiplier, multiplier / 100], dtype=torch.float64))
+    assert 1 <= shift <= 62 and 0 < int(smaller) < int(largest) < 2**31
+    assert int(largest) / 2**shift == pytest.approx(multiplier, rel=2**-30)
+    assert int(smaller) / 2**shift == pytest.approx(multiplier / 100, rel=2**-23)
 
 
 def test_quantising_rounds_halves_to_even_and_saturates():
@@ -106,11 +108,11 @@ EXAMPLES = {
     "linear": lambda: (torch.randn(2, 4), torch.randn(3, 4), torch.randn(3), 0.0, 6.0),
     "int8_conv2d": lambda: (torch.randint(0, 255, (1, 2, 5, 5), dtype=torch.uint8),
                             torch.randint(-127, 127, (4, 1, 3, 3), dtype=torch.int8),
-                            *(torch.full((4,), v, dtype=torch.int32) for v in (5, 2**30, 38)),
-                            [2, 1], [1, 1], [1, 1], 2, 3, 4, 0.0, 255.0),
+                            *(torch.full((4,), v, dtype=torch.int32) for v in (5, 2**30)),
+                            [2, 1], [1, 1], [1, 1], 2, 3, 38, 4, 0.0, 255.0),
     "int8_linear": lambda: (torch.randint(0, 255, (2, 4), dtype=torch.uint8),
                             torch.randint(-127, 127, (3, 4), dtype=torch.int8),
-                            *(torch.full((3,), v, dtype=torch.int32) for v in (5, 2**30, 38)), 4, 0.0, 255.0),
+                            *(torch.full((3,), v, dtype=torch.int32) for v in (5, 2**30)), 38, 4, 0.0, 255.0),
     "quantize": lambda: (torch.randn(2, 3), 31.0, 128),
     "binarize": lambda: (torch.randn(2, 11, 3, 2), 0.25),
     "binary_conv2d": lambda: (OPS.binarize(torch.randn(1, 37, 5, 5), 0.0), OPS.binarize(torch.randn(4, 37, 3, 3), 0.0),
@@ -120,6 +122,10 @@ EXAMPLES = {
     "unpack_circulant": lambda: (torch.randn(2, 3, 4), [7, 9, 1, 1]),
     "unpack_tensor_train": lambda: (torch.randn(2 * 3 * 2 + 2 * 3 * 2 * 3 + 3 * 4), [2, 3, 1], [3, 2, 4], [2, 3], [6, 24]),
     "unpack_bitmap": lambda: (torch.tensor([5], dtype=torch.uint8), torch.tensor([1.0, 2.0]), [2, 2]),
+    "unpack_bits": lambda: (torch.randint(0, 255, (2, 3), dtype=torch.uint8), 3, [2, 7]),
+    "unpack_pow2": lambda: (torch.randint(0, 255, (2, 4), dtype=torch.uint8), 4, [2, 7]),
+    "unpack_ternary": lambda: (*torch.randint(0, 255, (2, 2, 1), dtype=torch.uint8), [2, 7]),
+    "unpack_signs": lambda: (torch.randint(0, 255, (2, 1), dtype=torch.uint8), [2, 7]),
 }
 
 

@@ -1,0 +1,24 @@
+"""Average pool of uint8 images: sums in int32, requantised once a window."""
+
+from backends.emit import cast, constant
+from backends.epilogue import requantised
+from backends.pooling import pool, pool_options
+
+PRIORITY = 0
+options = pool_options
+
+
+def serves(workload, target) -> bool:
+    """Any window without padding."""
+    return True
+
+
+def lower(workload, target, option):
+    """See `pool`."""
+    zero = workload["x_zero_point"] * workload["kernel_size"][0] * workload["kernel_size"][1]
+
+    def last(total, inside, lanes):
+        scale = constant(workload["scale"], "int32", lanes)
+        return requantised(total - constant(zero, "int32", lanes), scale, workload["shift"], workload["zero_point"], (0, 255), lanes)
+    return pool(workload, target, option, lambda lanes: constant(0, "int32", lanes),
+                lambda total, x: total + cast(x, "int32", int(x.dtype.lanes)), last, "int32")

@@ -1,0 +1,22 @@
+"""Product of uint8 tensors, or of an image and one value a channel, in int32."""
+
+from backends.elementwise import elementwise, same_or_gate
+from backends.epilogue import shifted, steps_from
+from backends.workload import one_way
+
+PRIORITY = 0
+options = one_way
+
+
+def serves(workload, target) -> bool:
+    """Tensors of one shape, or one value a channel."""
+    return same_or_gate(workload)
+
+
+def value(arguments: dict, lanes: int, x, y):
+    """uint8 steps."""
+    product = steps_from(x, arguments["x_zero_point"], lanes) * steps_from(y, arguments["y_zero_point"], lanes, arguments["scale"])
+    return shifted(product, arguments["shift"], arguments["zero_point"], (0, 255), lanes)
+
+
+lower = elementwise(value)

@@ -1,0 +1,158 @@
+"""Layers that compute in integers (Jacob et al., 2018, section 2): activations unsigned with 8 bits and a zero point, one
+scale a tensor, over the range seen in training; weights whole steps of one scale an output channel, in int8 or fewer
+bits. Trained with straight-through estimators (rounded forward; identity backward, for activations inside the range);
+frozen to `int8_conv2d` or `int8_linear`: int32 sums, requantised in integers.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from spaces.gene import SpaceError, placed
+from spaces.prepared import Affine, Deployed, EmptyRange, Packed, bias_of, bitmap, geometry, masked, op_for, stored_bytes
+from spaces.requantise import clamp_steps, fixed_point
+
+LARGEST_SUM = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Weights as whole steps. `scale(weight)`: float32 [outputs], one step of each channel; `round(weight, scale)`: the
+    steps, whole numbers -127 to 127 in float32; `store(steps)`: int8 steps as they are stored. `name` stands in
+    messages."""
+
+    name: str
+    scale: Callable[[torch.Tensor], torch.Tensor]
+    round: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    store: Callable[[torch.Tensor], torch.Tensor | Packed]
+
+
+def symmetric(name: str, most: int, store: Callable) -> Steps:
+    """The nearest of the steps -most to most, which is the channel's largest magnitude; a channel of zeros has scale 1."""
+    def scale(weight):
+        return unless_zero(weight.abs().flatten(1).amax(1) / most)
+
+    def rounded(weight, scale):
+        return torch.round(weight * by_channel(1 / scale, weight)).clamp(-most, most)
+    return Steps(name, scale, rounded, store)
+
+
+def unless_zero(scale: torch.Tensor) -> torch.Tensor:
+    """The scales, 1 for a channel of zeros: it has no step but zero."""
+    return torch.where(scale == 0, 1.0, scale)
+
+
+def by_channel(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """[outputs] in the shape that multiplies a weight [outputs, ...]."""
+    return values.view(-1, *[1] * (weight.dim() - 1))
+
+
+class StraightThrough(torch.autograd.Function):
+    """Gives `realised`, and hands its gradient to `weight` as it is (Bengio et al., 2013)."""
+
+    @staticmethod
+    def forward(ctx, weight, realised):
+        return realised.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient, None
+
+
+class IntegerLayer(nn.Module):
+    """A Conv2d or Linear that computes with the values its integer form will have."""
+
+    momentum = 0.05
+
+    def __init__(self, layer: nn.Module, steps: Steps):
+        super().__init__()
+        self.layer, self.steps = layer, steps
+        self.register_buffer("low", torch.tensor(0.0))
+        self.register_buffer("high", torch.tensor(0.0))
+
+    def forward(self, x):
+        if self.training:
+            self._watch(x.detach())
+        if self.high > self.low:
+            wanted = self.wanted()
+            x = torch.fake_quantize_per_tensor_affine(x, wanted.scale, wanted.zero_point, 0, 255)
+        weight = StraightThrough.apply(self.layer.weight, self._realised())
+        if isinstance(self.layer, nn.Linear):
+            return nn.functional.linear(x, weight, self.layer.bias)
+        return nn.functional.conv2d(x, weight, self.layer.bias, **geometry(self.layer))
+
+    def _watch(self, x):
+        """Moves the range towards this batch's; the first batch sets it. The range holds zero."""
+        low, high = torch.aminmax(x)
+        step = self.momentum if self.high > self.low else 1.0
+        self.low.lerp_(low.clamp(max=0), step)
+        self.high.lerp_(high.clamp(min=0), step)
+
+    def _realised(self):
+        weight, scale = self.layer.weight.detach(), self.weight_scale()
+        return self.steps.round(weight, scale) * by_channel(scale, weight)
+
+    def wanted(self) -> Affine:
+        """The inputs' type; EmptyRange if no range was seen or it is not finite."""
+        low, high = float(self.low), float(self.high)
+        if not 0 < high - low < float("inf"):
+            raise EmptyRange(f"{self.steps.name}: the inputs' range is {low:g} to {high:g}; it must be finite and not empty")
+        scale = float(torch.tensor((high - low) / 255, dtype=torch.float32))
+        return Affine(scale, min(255, max(0, round(-low / scale))))
+
+    def weight_scale(self) -> torch.Tensor:
+        """float32 [outputs]: one step of each channel's weights."""
+        return self.steps.scale(self.layer.weight.detach())
+
+    def deploy(self, given, low, high) -> Deployed:
+        """See `Prepared`. SpaceError if a channel's scale is zero or not finite, or sums could overflow."""
+        wanted, scale = self.wanted(), self.weight_scale()
+        self._check_scale(scale)
+        weight = self.steps.round(self.layer.weight.detach(), scale).to(torch.int8)
+        with placed(self.steps.name):
+            tensors, arguments = integer_form(weight, bias_of(self.layer), scale, wanted, given, low, high)
+        padding = {"zero_point": wanted.zero_point} if geometry(self.layer) else {}
+        return Deployed(op_for(self.layer, "int8_"), {"weight": self._stored(weight), **tensors},
+                        {**geometry(self.layer), **padding, **arguments})
+
+    def _stored(self, weight):
+        """The packed steps: of a masked layer those that are not zero, where that is smaller."""
+        whole, kept = self.steps.store(weight), weight[weight != 0]
+        if not masked(self.layer) or not kept.numel():
+            return whole
+        return min(whole, bitmap(weight, self.steps.store(kept)), key=stored_bytes)
+
+    def _check_scale(self, scale):
+        wrong = (~(torch.isfinite(scale) & torch.isfinite(1 / scale))).nonzero().flatten().tolist()
+        if wrong:
+            raise SpaceError(f"{self.steps.name}: the weights of channel {wrong[0]} have scale {float(scale[wrong[0]]):g};"
+                             " it must be finite and not zero")
+
+
+def integer_form(weight: torch.Tensor, bias: torch.Tensor, scale: torch.Tensor, wanted: Affine, given: Affine | None,
+                 low: float, high: float) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
+    """The tensors beside the weights, and the arguments of the epilogue, of an integer layer.
+
+    weight: int8 steps [O, ...]; bias: real numbers [O]; scale: one step of each channel's weights [O]; wanted, given: the types
+    of inputs and outputs (None: float); [low, high]: the activation that follows, in real numbers. SpaceError if sums could
+    overflow.
+    """
+    steps = scale.double() * wanted.scale
+    whole = torch.round(bias.double() / steps) - wanted.zero_point * weight.flatten(1).double().sum(1)
+    most = 255 * weight.flatten(1).double().abs().sum(1) + whole.abs()
+    if not bool((most <= LARGEST_SUM).all()):
+        raise SpaceError(f"sums can reach {float(most.max()):.3g}, past 32 bits; keep this layer in float")
+    more, rest = _to_float(steps, low, high) if given is None else _to_uint8(steps, given, low, high)
+    return {"bias": whole.to(torch.int32), **more}, rest
+
+
+def _to_float(steps, low, high):
+    return {"scale": steps.to(torch.float32)}, {"shift": 0, "out_zero_point": 0, "low": low, "high": high}
+
+
+def _to_uint8(steps, given, low, high):
+    scale, shift = fixed_point(steps / given.scale)
+    return {"scale": scale}, {"shift": shift, "out_zero_point": given.zero_point,
+                              **clamp_steps(low, high, given.scale, given.zero_point)}

@@ -1,0 +1,33 @@
+"""Average pool of uint8 images [N, C, H, W] in integers (Jacob et al., 2018): the sum over the window, less the zero points,
+times scale / 2^shift (which holds one over the number of taps), rounded half up, plus zero_point, clamped to 0..255.
+
+Nothing is padded. The sum is taken in int32, the product in 64 bits.
+"""
+
+import torch
+
+from spaces.prepared import Affine
+from spaces.requantise import MOST_SHIFT, common_shift, rounded
+
+
+def reference(x: torch.Tensor, kernel_size: list[int], stride: list[int], x_zero_point: int, scale: int, shift: int,
+              zero_point: int) -> torch.Tensor:
+    windows = (x.to(torch.int64) - x_zero_point).unfold(2, kernel_size[0], stride[0]).unfold(3, kernel_size[1], stride[1])
+    return torch.clamp(rounded(windows.sum((4, 5)) * scale, shift) + zero_point, 0, 255).to(torch.uint8)
+
+
+def arguments(x: Affine, out: Affine, kernel_size: list[int], stride: list[int]) -> dict[str, object]:
+    """The op's other arguments for tensors of these types."""
+    taps = kernel_size[0] * kernel_size[1]
+    (scale,), shift = common_shift([x.scale / out.scale / taps], 31, MOST_SHIFT)
+    return {"kernel_size": list(kernel_size), "stride": list(stride), "x_zero_point": x.zero_point, "scale": scale,
+            "shift": shift, "zero_point": out.zero_point}
+
+
+int8_avg_pool2d = torch.library.custom_op("netwright::int8_avg_pool2d", mutates_args=())(reference)
+
+
+@int8_avg_pool2d.register_fake
+def _shape(x, kernel_size, stride, x_zero_point, scale, shift, zero_point):
+    sides = [(x.shape[2 + i] - kernel_size[i]) // stride[i] + 1 for i in (0, 1)]
+    return x.new_empty([*x.shape[:2], *sides])
