@@ -1,4 +1,4 @@
-"""The arithmetic of convolutions and dense layers: float32, bytes by VNNI, bytes widened to int32."""
+"""The arithmetic of convolutions and dense layers: float32, bytes by VNNI, bytes widened to int32, packed signs."""
 
 from backends.emit import cast, load
 from backends.packing import packed_rows, packed_rows_of_words, packed_words
@@ -29,10 +29,17 @@ def word(buffer, index):
     return tirx.reinterpret("int32", load(buffer, index, 4))
 
 
+def _count_differences(sums, x, weight, lanes: int):
+    from tvm import tirx
+
+    return sums + tirx.popcount(x ^ weight)
+
+
 FLOAT = Arithmetic(1, "float32", _loaded, _loaded, _multiply_add, packed_rows)
 WIDENED = Arithmetic(1, "int32", _widened, _widened, _multiply_add, packed_rows)
 VNNI = Arithmetic(4, "int32", _word, _loaded, dot_step, packed_words)
 VNNI_ROWS = Arithmetic(4, "int32", _word, _loaded, dot_step, packed_rows_of_words, merged=True)
+BITS = Arithmetic(4, "int32", _word, _loaded, _count_differences, packed_words)
 
 
 def has_vnni(target) -> bool:

@@ -167,8 +167,9 @@ class _Builder:
                 packed, sources = lowering.packed[name], sources_of(name, lowering)
                 symbol = self.objects.symbol("pack", packed.key, lambda packed=packed: packed.function)
                 call = relax.call_dps_packed(symbol, tuple(given[source] for source in sources), _type(packed.tensor))
-                given[name] = builder.emit(call)
-            arguments.append(given[name])
+                arguments.append(builder.emit(call))
+            else:
+                arguments.append(given[name])
         return arguments
 
     def _lower(self, workload: Workload) -> tuple[Trial, Lowering]:

@@ -3,6 +3,8 @@
 They give the arithmetic; batch, groups, border, tiling and the last step are here.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from math import ceil
 
 from backends.channels import blocks_of
@@ -12,7 +14,16 @@ from backends.nest import loop_unless_one, shared
 from backends.product import Arithmetic, product, product_options, work
 from backends.view import View
 from backends.window import Window, bordered, regrouped
-from backends.workload import CHANNELS_LAST, Lowering
+from backends.workload import CHANNELS_LAST, Lowering, Packed
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What becomes of each sum: `value(buffers, sums, y, x, c, lanes)` gives the results of channels c on of one pixel,
+    from the workload's tensors and those `packed` for it."""
+
+    value: Callable
+    packed: dict[str, Packed] = field(default_factory=dict)
 
 
 def convolution_options(workload, target, arithmetic: Arithmetic) -> list[dict]:
@@ -20,23 +31,22 @@ def convolution_options(workload, target, arithmetic: Arithmetic) -> list[dict]:
     return product_options(_window(workload, arithmetic), target, arithmetic)
 
 
-def convolution(workload, target, option: dict, arithmetic: Arithmetic) -> Lowering:
-    """The product of (x, weight, bias and scales)."""
-    window = _window(workload, arithmetic)
+def convolution(workload, target, option: dict, arithmetic: Arithmetic, ending: Ending | None = None) -> Lowering:
+    """The product of (x, weight, bias and scales); it ends in `last_step` if no other ending is given."""
+    window, ending = _window(workload, arithmetic), ending or _plain_ending(workload)
     blocks = blocks_of(window.group_outputs, target.lanes, option["vectors"])
     packed = arithmetic.pack(workload["weight"], blocks, window.groups)
     fill = dict(workload.arguments).get("zero_point", 0)
     threads = target.threads_for(work(window) // arithmetic.chunk // target.lanes)
 
     def body(buffers, sink):
-        image, parameters = View.of(buffers["x"], workload["x"]), [buffers[name] for name in workload.parameters]
+        image = View.of(buffers["x"], workload["x"])
         if window.batch < workload["x"].shape[0] or window.out != Window.of(workload).out:
             image, sink = image.flat(), sink.flat()
 
         def finish_image(n):
             def finish(sums, y, x, c, lanes):
-                values = [load(parameter, c, lanes) for parameter in parameters]
-                sink.put(last_step(workload, sums, values, lanes), n, y, x, c, lanes)
+                sink.put(ending.value(buffers, sums, y, x, c, lanes), n, y, x, c, lanes)
             return finish
         with loop_unless_one(window.batch) as n:
             x = _image(image.of_image(n), workload, window, arithmetic, fill, target.lanes, threads)
@@ -45,7 +55,14 @@ def convolution(workload, target, option: dict, arithmetic: Arithmetic) -> Lower
                 base = g * (packed.tensor.size // window.groups)
                 product(window, arithmetic, target.lanes, share, option, x.from_channel(g * inputs),
                         buffers["weight"], base, g * window.group_outputs, finish_image(n))
-    return Lowering(body, {"weight": packed})
+    return Lowering(body, {"weight": packed, **ending.packed})
+
+
+def _plain_ending(workload) -> Ending:
+    def value(buffers, sums, y, x, c, lanes):
+        parameters = [load(buffers[name], c, lanes) for name in workload.parameters]
+        return last_step(workload, sums, parameters, lanes)
+    return Ending(value)
 
 
 def _window(workload, arithmetic: Arithmetic) -> Window:

@@ -19,7 +19,7 @@ def packed_rows(weight: Tensor, blocks: tuple[Block, ...], groups: int) -> Packe
 
 
 def packed_words(weight: Tensor, blocks: tuple[Block, ...], groups: int) -> Packed:
-    """int8 weights in the same order, as int32 words of four channels, lowest byte first, zeros past the last."""
+    """Weights of one byte in the same order, as int32 words of four channels, lowest byte first, zeros past the last."""
     channels, taps = _inner(weight)
     return _words(weight, weight, blocks, groups, lambda output, tap, c: (output * channels + c) * taps + tap)
 
@@ -35,7 +35,7 @@ def packed_rows_of_words(weight: Tensor, blocks: tuple[Block, ...], groups: int)
 def _words(weight: Tensor, shape: Tensor, blocks: tuple[Block, ...], groups: int, place: Callable) -> Packed:
     """`place(output, tap, channel)`: where a number of `shape` lies in the stored weights."""
     def number(stored, output, tap, k):
-        return pack_bytes([within(shape.shape[1], 4 * k + i, lambda c: load(stored, place(output, tap, c)), "int8")
+        return pack_bytes([within(shape.shape[1], 4 * k + i, lambda c: load(stored, place(output, tap, c)), weight.dtype)
                            for i in range(4)])
     return arranged(shape, {"weight": weight}, "int32", blocks, groups, 4, number)
 

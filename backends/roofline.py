@@ -54,11 +54,14 @@ class Roofline:
 
 
 def flops(workload: Workload) -> int:
-    """Multiplications and additions of a convolution or dense layer by its definition (padding included), one a
-    result for other ops."""
+    """Multiplications and additions of a convolution or dense layer by its definition (padding included; of signs, which
+    are packed, as many as there are), one a result for other ops."""
     if not workload.unpack and "weight" not in dict(workload.tensors):
         return workload.out.size
-    return 2 * workload.out.size * prod(workload["weight"].shape[1:])
+    named, (_, inputs, *kernel) = dict(workload.arguments), workload["weight"].shape
+    if "channels" in named:
+        inputs = named["channels"] // named.get("groups", 1)
+    return 2 * workload.out.size * inputs * prod(kernel)
 
 
 def moved_bytes(workload: Workload) -> int:

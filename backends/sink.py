@@ -3,6 +3,7 @@
 The results may be a slice of the channels of a larger tensor, so that a concatenation is written in place.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from backends.emit import bind, load, store
@@ -27,8 +28,15 @@ class Sink:
 
     def flat(self) -> "Sink":
         """The sink with all pixels of all images as the columns of one row."""
-        steps = tuple((step, tuple(view and view.flat() for view in views)) for step, views in self.steps)
-        return replace(self, steps=steps, out=self.out.flat())
+        return self._seen(View.flat)
+
+    def split(self, inner: int) -> "Sink":
+        """The sink whose rows are this one's columns, and whose column x of channel c is channel c * inner + x."""
+        return self._seen(lambda view: view.split(inner))
+
+    def _seen(self, change: Callable[[View], View]) -> "Sink":
+        steps = tuple((step, tuple(view and change(view) for view in views)) for step, views in self.steps)
+        return replace(self, steps=steps, out=change(self.out))
 
     def put(self, value, n, y, x, c, lanes: int) -> None:
         """`value`: the op's results for `lanes` channels from c on of one pixel."""

@@ -29,7 +29,7 @@ def bare(workload: Workload) -> Workload:
     float_bounds = workload.out.dtype == "float32"
     low, high = (float("-inf"), float("inf")) if float_bounds else (0.0, 255.0)
     usual = {"low": low, "high": high, "out_zero_point": 0}
-    if "scale" in workload.parameters and workload["shift"] in UPPER_HALF:
+    if "scale" in workload.parameters and dict(workload.arguments).get("shift") in UPPER_HALF:
         usual["shift"] = USUAL_SHIFT
     if dict(workload.arguments).get("zero_point"):
         usual["zero_point"] = 1

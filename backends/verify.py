@@ -17,6 +17,7 @@ from backends.lowering import served_on
 from backends.target import Target
 from backends.tune import TOLERANCE, difference, in_memory
 from backends.unpacking import from_packed
+from backends.workload import Workload
 
 AGREEMENT = 0.99
 
@@ -119,6 +120,12 @@ def _reference(program, image: np.ndarray) -> np.ndarray:
 
 def _kind(graph: Graph) -> str:
     """Which numbers the ops compute in, the quantise step at the entry and the scale at the exit aside."""
-    workloads = [node.workload for node in graph.nodes if node.workload]
-    integer = [any(tensor.dtype in ("uint8", "int8") for tensor in (*dict(w.tensors).values(), w.out)) for w in workloads]
+    integer = [_in_integers(node.workload) for node in graph.nodes if node.workload]
     return "integer" if all(integer) else "mixed" if any(integer) else "float"
+
+
+def _in_integers(workload: Workload) -> bool:
+    """Whether an op computes in integers; one that adds a float bias rounds at its end, whatever it counts before."""
+    tensors = dict(workload.tensors)
+    exact = "bias" not in tensors or tensors["bias"].dtype != "float32"
+    return exact and any(tensor.dtype in ("uint8", "int8") for tensor in (*tensors.values(), workload.out))

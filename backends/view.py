@@ -42,6 +42,10 @@ class View:
         """The view with all pixels of all images as the columns of one row."""
         return replace(self, image=0, row=0)
 
+    def split(self, inner: int) -> "View":
+        """The view whose rows are this one's columns, and whose column x of channel c is channel c * inner + x."""
+        return replace(self, row=self.column, column=self.channel, channel=inner * self.channel)
+
 
 def sides(tensor: Tensor) -> tuple[int, int, int, int]:
     """Images, channels, height, width: 1x1 for a tensor of two dimensions; a tensor that is no image is one row of

@@ -3,7 +3,7 @@
 from math import prod
 
 from evaluators.evaluator import COUNTED
-from evaluators.program import argument, op_nodes, shape
+from evaluators.program import op_nodes, shape, weight_shape
 
 
 class Macs:
@@ -17,5 +17,5 @@ class Macs:
 
 def node_macs(node) -> int:
     """Every output of an op with weights sums over one output channel's weights."""
-    weight = argument(node, "weight")
-    return prod(shape(node)[1:]) * prod(shape(weight)[1:]) if weight is not None else 0
+    weight = weight_shape(node)
+    return prod(shape(node)[1:]) * prod(weight[1:]) if weight else 0

@@ -3,7 +3,7 @@
 from math import prod
 
 from evaluators.evaluator import COUNTED
-from evaluators.program import argument, op_nodes, shape
+from evaluators.program import argument, op_nodes, shape, weight_shape
 
 
 class Parameters:
@@ -12,5 +12,9 @@ class Parameters:
     METRIC, UNIT, DIRECTION, STAGE = "parameters", "", "minimize", COUNTED
 
     def evaluate(self, subject) -> dict[str, float]:
-        tensors = [argument(node, name) for node in op_nodes(subject.program) for name in ("weight", "bias")]
-        return {self.METRIC: sum(prod(shape(tensor)) for tensor in tensors if tensor is not None)}
+        return {self.METRIC: sum(map(_parameters, op_nodes(subject.program)))}
+
+
+def _parameters(node) -> int:
+    weight, bias = weight_shape(node), argument(node, "bias")
+    return (prod(weight) if weight else 0) + (prod(shape(bias)) if bias is not None else 0)

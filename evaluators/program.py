@@ -22,6 +22,14 @@ def shape(node) -> tuple[int, ...]:
     return tuple(node.meta["val"].shape)
 
 
+def weight_shape(node) -> tuple[int, ...]:
+    """The shape of the weights that an op computes with, packed signs counted one by one; empty where it has none."""
+    weight, channels = argument(node, "weight"), argument(node, "channels")
+    if weight is None or channels is None:
+        return () if weight is None else shape(weight)
+    return (shape(weight)[0], channels // (argument(node, "groups") or 1), *shape(weight)[2:])
+
+
 def bytes_of(node) -> int:
     """The bytes of the tensor that a node gives."""
     value = node.meta["val"]

@@ -3,7 +3,9 @@
 Every tensor gets a type. Layers that compute in integers ask for uint8 inputs; the quantise step in
 front of them moves up through what commutes with it exactly (max-pool, concatenation, flatten), and
 disappears into the requantisation of an integer layer where it reaches one. What is left is a
-quantise at the boundary from floats. Activations become the clamp at the end of each layer's op.
+quantise at the boundary from floats. Layers that ask for signs get them packed right in front of them:
+a byte holds eight channels, so packing commutes with nothing. Activations become the clamp at the end of
+each layer's op.
 """
 
 import math
@@ -12,7 +14,7 @@ import torch
 from torch import fx, nn
 
 from spaces.gene import SpaceError, placed
-from spaces.prepared import Affine, Deployed, Packed, bias_of, geometry, op_for, stored_form
+from spaces.prepared import Affine, Bits, Deployed, Packed, bias_of, geometry, op_for, stored_form
 from spaces.trace import finite, fold_norms, trace
 
 CLAMPS = {nn.ReLU: (0.0, math.inf), nn.ReLU6: (0.0, 6.0)}
@@ -33,14 +35,14 @@ def freeze(network: nn.Module) -> fx.GraphModule:
         fold_norms(plan)
     _drop_identities(plan)
     _fuse_clamps(plan)
-    _ask_for_integers(plan)
+    _ask_for_types(plan)
     _hoist(plan)
     _requantise(plan)
     return _emit(plan)
 
 
-def _quantise(x, wanted: Affine):
-    """Marks, in the plan, where a float tensor becomes uint8 of type `wanted`."""
+def _quantise(x, wanted: Affine | Bits):
+    """Marks, in the plan, where a float tensor becomes one of type `wanted`."""
 
 
 def _module(plan: fx.GraphModule, node: fx.Node) -> nn.Module | None:
@@ -70,7 +72,7 @@ def _fuse_clamps(plan: fx.GraphModule) -> None:
             _skip(plan, node)
 
 
-def _ask_for_integers(plan: fx.GraphModule) -> None:
+def _ask_for_types(plan: fx.GraphModule) -> None:
     for node in list(plan.graph.nodes):
         module = _module(plan, node)
         if hasattr(module, "wanted"):
@@ -78,7 +80,7 @@ def _ask_for_integers(plan: fx.GraphModule) -> None:
                 node.replace_input_with(node.args[0], _quantised(plan, node.args[0], module.wanted()))
 
 
-def _quantised(plan: fx.GraphModule, source: fx.Node, wanted: Affine) -> fx.Node:
+def _quantised(plan: fx.GraphModule, source: fx.Node, wanted: Affine | Bits) -> fx.Node:
     """The node that gives `source` as `wanted`, one for all who want the same."""
     for user in source.users:
         if user.target is _quantise and user.args[1] == wanted:
@@ -88,8 +90,8 @@ def _quantised(plan: fx.GraphModule, source: fx.Node, wanted: Affine) -> fx.Node
 
 
 def _hoist(plan: fx.GraphModule) -> None:
-    """Moves each quantise step in front of what commutes with it, until none can move."""
-    waiting = [node for node in plan.graph.nodes if node.target is _quantise]
+    """Moves each quantise step to integers in front of what commutes with it, until none can move."""
+    waiting = [node for node in plan.graph.nodes if _to_integers(node)]
     while waiting:
         node = waiting.pop()
         source, wanted = node.args
@@ -102,6 +104,10 @@ def _hoist(plan: fx.GraphModule) -> None:
             waiting.append(moved)
 
 
+def _to_integers(node: fx.Node) -> bool:
+    return node.target is _quantise and isinstance(node.args[1], Affine)
+
+
 def _commutes(plan: fx.GraphModule, node: fx.Node) -> bool:
     return node.target is torch.cat or isinstance(_module(plan, node), COMMUTES)
 
@@ -109,10 +115,14 @@ def _commutes(plan: fx.GraphModule, node: fx.Node) -> bool:
 def _requantise(plan: fx.GraphModule) -> None:
     """A quantise step that alone reads an integer layer becomes that layer's own last step."""
     for node in list(plan.graph.nodes):
-        if node.target is _quantise and hasattr(_module(plan, node.args[0]), "wanted"):
-            if len(node.args[0].users) == 1:
-                node.args[0].meta["given"] = node.args[1]
-                _skip(plan, node)
+        if _to_integers(node) and _is_integer(_module(plan, node.args[0])) and len(node.args[0].users) == 1:
+            node.args[0].meta["given"] = node.args[1]
+            _skip(plan, node)
+
+
+def _is_integer(module: nn.Module | None) -> bool:
+    """Whether a layer computes in integers, which it can give as they are."""
+    return hasattr(module, "wanted") and isinstance(module.wanted(), Affine)
 
 
 def _emit(plan: fx.GraphModule) -> fx.GraphModule:
@@ -127,9 +137,8 @@ def _emit(plan: fx.GraphModule) -> fx.GraphModule:
 def _emit_node(plan, node: fx.Node, root: nn.Module, graph: fx.Graph, emitted: dict[fx.Node, fx.Node]) -> fx.Node:
     module = _module(plan, node)
     if node.target is _quantise:
-        inverse = float(torch.tensor(1 / node.args[1].scale, dtype=torch.float32))
-        return graph.call_function(torch.ops.netwright.quantize.default,
-                                   (emitted[node.args[0]], inverse, node.args[1].zero_point))
+        op, arguments = node.args[1].conversion()
+        return graph.call_function(getattr(torch.ops.netwright, op).default, (emitted[node.args[0]], *arguments))
     if _is_layer(module):
         return _emit_layer(node, module, root, graph, emitted[node.args[0]])
     if module is not None:

@@ -25,6 +25,21 @@ class Affine:
     scale: float
     zero_point: int
 
+    def conversion(self) -> tuple[str, tuple]:
+        """The deployed op that gives this type from float32, and its arguments."""
+        return "quantize", (float(torch.tensor(1 / self.scale, dtype=torch.float32)), self.zero_point)
+
+
+@dataclass(frozen=True)
+class Bits:
+    """How packed signs stand for real numbers: set where they reach `threshold`, a float32 value."""
+
+    threshold: float
+
+    def conversion(self) -> tuple[str, tuple]:
+        """The deployed op that gives this type from float32, and its arguments."""
+        return "binarize", (self.threshold,)
+
 
 @dataclass(frozen=True)
 class Packed:
@@ -52,11 +67,11 @@ class Deployed:
 class Prepared(Protocol):
     """A layer that trains as it will compute. `wanted` is the type its inputs must have, if not float."""
 
-    def wanted(self) -> Affine: ...
+    def wanted(self) -> Affine | Bits: ...
 
     def deploy(self, given: Affine | None, low: float, high: float) -> Deployed:
-        """The deployed op. `given`: the uint8 type that its outputs must have, None for float;
-        [low, high]: the activation that follows, as a clamp."""
+        """The deployed op. `given`: the uint8 type that its outputs must have, None for float (always where `wanted` is
+        no Affine); [low, high]: the activation that follows, as a clamp."""
         ...
 
 

@@ -23,6 +23,10 @@ NETWORKS = {
     "float": "conv:12/1 fire-norm_batch-squeeze0.25:20/2 mbconv-expand3-se0.25:20/1 depthwise_separable:24/2 classifier:5/1",
     "mixed": "conv:12/1 [*=int8] fire-norm_batch-squeeze0.25:20/2 [*=magnitude-keep0.3+int8] mbconv-expand3:20/1 [*=int8]"
              " skip:20/2 classifier:5/1 [dense=svd-rank2+int8]",
+    "signs": "conv:37/1 fire-norm_batch-squeeze0.5:40/2 [*=xnor] mbconv-expand3:40/1 [expand=xnor project=int8]"
+             " conv:24/2 [*=int8] conv:24/1 [*=xnor] classifier:5/1 [*=xnor]",
+    "structured": "conv:16/1 mbconv-expand6:16/1 [expand=kronecker project=circulant] conv-kernel1:64/2 [*=tensor_train]"
+                  " classifier:5/1 [*=circulant-block5]",
 }
 
 
@@ -56,10 +60,10 @@ def test_a_network_compiles_to_what_it_computes_and_every_op_has_a_kernel(name, 
     library, report, _ = compiled(exported, tmp_path)
     checked = verify(exported, library, IMAGES, load("local"))
     assert checked.mismatch == "" and checked.inputs == 100
-    assert checked.kind == ("float" if name == "float" else "mixed")
+    assert checked.kind == ("float" if name in ("float", "structured") else "mixed")
     called = [n for n in exported.graph.nodes if n.op == "call_function" and "flatten" not in str(n.target)]
     joined = sum(1 for n in called if "cat" in str(n.target))  # written in place by the kernels of its operands
-    assert sum(1 + len(op.steps) for op in report.ops) + joined == len(called)
+    assert sum(1 + len(op.steps) for op in report.ops) + joined + len(report.packed) == len(called)
     assert checked.ops == len({op.node for op in report.ops}) and all(op.algorithm and op.us > 0 for op in report.ops)
 
 

@@ -63,6 +63,12 @@ def test_counts_are_of_the_network_as_built():
     assert Parameters().evaluate(pruned)["parameters"] == first // 2 + 4 + second // 2 + 16 + head + 5
 
 
+def test_packed_signs_are_counted_one_by_one():
+    dense, signs = (subject(f"conv:12/1 conv:16/1 [*={chain}] classifier:5/1 [*={chain}]") for chain in ("none", "xnor"))
+    assert Macs().evaluate(signs) == Macs().evaluate(dense)
+    assert Parameters().evaluate(signs) == Parameters().evaluate(dense)
+
+
 def test_low_rank_counts_are_of_both_factors():
     low = subject("conv:8/1 conv-kernel1:32/1 [*=svd-rank3] classifier:5/1")
     assert Macs().evaluate(low)["macs"] == 256 * (3 * 9 * 8 + 8 * 3 + 3 * 32) + 32 * 5
