@@ -1,7 +1,7 @@
 """The arithmetic of convolutions and dense layers: float32, bytes by VNNI, bytes widened to int32."""
 
 from backends.emit import cast, load
-from backends.packing import packed_rows, packed_words
+from backends.packing import packed_rows, packed_rows_of_words, packed_words
 from backends.product import Arithmetic
 from backends.vnni import dot_step
 
@@ -32,6 +32,7 @@ def word(buffer, index):
 FLOAT = Arithmetic(1, "float32", _loaded, _loaded, _multiply_add, packed_rows)
 WIDENED = Arithmetic(1, "int32", _widened, _widened, _multiply_add, packed_rows)
 VNNI = Arithmetic(4, "int32", _word, _loaded, dot_step, packed_words)
+VNNI_ROWS = Arithmetic(4, "int32", _word, _loaded, dot_step, packed_rows_of_words, merged=True)
 
 
 def has_vnni(target) -> bool:

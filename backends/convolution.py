@@ -12,17 +12,17 @@ from backends.nest import loop_unless_one, shared
 from backends.product import Arithmetic, product, product_options, work
 from backends.view import View
 from backends.window import Window, bordered, regrouped
-from backends.workload import CHANNELS_LAST, Lowering, Tensor
+from backends.workload import CHANNELS_LAST, Lowering
 
 
 def convolution_options(workload, target, arithmetic: Arithmetic) -> list[dict]:
     """See `product_options`."""
-    return product_options(_window(workload), target, arithmetic)
+    return product_options(_window(workload, arithmetic), target, arithmetic)
 
 
 def convolution(workload, target, option: dict, arithmetic: Arithmetic) -> Lowering:
     """The product of (x, weight, bias and scales)."""
-    window = _window(workload)
+    window = _window(workload, arithmetic)
     blocks = blocks_of(window.group_outputs, target.lanes, option["vectors"])
     packed = arithmetic.pack(workload["weight"], blocks, window.groups)
     fill = dict(workload.arguments).get("zero_point", 0)
@@ -39,7 +39,7 @@ def convolution(workload, target, option: dict, arithmetic: Arithmetic) -> Lower
                 sink.put(last_step(workload, sums, values, lanes), n, y, x, c, lanes)
             return finish
         with loop_unless_one(window.batch) as n:
-            x = _image(image.of_image(n), workload["x"], window, arithmetic, fill, target.lanes, threads)
+            x = _image(image.of_image(n), workload, window, arithmetic, fill, target.lanes, threads)
             with shared(threads) as share, loop_unless_one(window.groups) as g:
                 inputs = ceil(window.group_inputs / arithmetic.chunk) * arithmetic.chunk
                 base = g * (packed.tensor.size // window.groups)
@@ -48,17 +48,20 @@ def convolution(workload, target, option: dict, arithmetic: Arithmetic) -> Lower
     return Lowering(body, {"weight": packed})
 
 
-def _window(workload) -> Window:
+def _window(workload, arithmetic: Arithmetic) -> Window:
     """The workload's window; where each output pixel reads its own place, all pixels of all images are one row."""
     window, (batch, _, *size) = Window.of(workload), workload["x"].shape
+    if arithmetic.merged:
+        return window.columns_merged
     mergeable = batch == 1 or not size or workload["x"].layout == CHANNELS_LAST
     return window.flat() if window.plain and mergeable else window
 
 
-def _image(x: View, tensor: Tensor, window: Window, arithmetic: Arithmetic, fill, lanes: int,
-           threads: int) -> View:
+def _image(x: View, workload, window: Window, arithmetic: Arithmetic, fill, lanes: int, threads: int) -> View:
     """The image with its border; its channels are regrouped where the arithmetic reads several at once."""
-    whole = window.group_inputs % arithmetic.chunk == 0 and x.channel == 1
+    tensor, whole = workload["x"], window.group_inputs % arithmetic.chunk == 0 and x.channel == 1
+    if arithmetic.merged:
+        return bordered(x, tensor, Window.of(workload), fill, lanes, threads, spare=arithmetic.chunk)
     if arithmetic.chunk == 1 or whole:
         return bordered(x, tensor, window, fill, lanes, threads)
     return regrouped(x, tensor, window, arithmetic.chunk, fill, lanes)

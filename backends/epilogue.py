@@ -22,12 +22,22 @@ def integer_epilogue(total, scale, workload, lanes: int):
 def requantised(total, scale, shift: int, zero_point: int, bounds: tuple[float, float], lanes: int):
     """uint8 of int32 totals and scales."""
     if shift in UPPER_HALF:
-        dtype, product, left = "int32", upper_half(total, scale, lanes), shift - 32
+        dtype, steps = "int32", upper_steps(total, scale, shift, zero_point, lanes)
     else:
-        dtype, product, left = "int64", cast(total, "int64", lanes) * cast(scale, "int64", lanes), shift
-    offset = (1 << (left - 1)) + (zero_point << left)
-    steps = (product + constant(offset, dtype, lanes)) >> constant(left, dtype, lanes)
+        dtype, product = "int64", cast(total, "int64", lanes) * cast(scale, "int64", lanes)
+        steps = _rounded(product, shift, zero_point, dtype, lanes)
     return cast(clamp(steps, int(bounds[0]), int(bounds[1]), dtype, lanes), "uint8", lanes)
+
+
+def upper_steps(total, scale, shift: int, zero_point: int, lanes: int):
+    """int32 steps, not clamped yet, for shifts in UPPER_HALF."""
+    return _rounded(upper_half(total, scale, lanes), shift - 32, zero_point, "int32", lanes)
+
+
+def _rounded(product, shift: int, zero_point: int, dtype: str, lanes: int):
+    """product / 2^shift, rounded half up, plus the zero point."""
+    offset = (1 << (shift - 1)) + (zero_point << shift)
+    return (product + constant(offset, dtype, lanes)) >> constant(shift, dtype, lanes)
 
 
 def upper_half(x, y, lanes: int):

@@ -21,11 +21,23 @@ def packed_rows(weight: Tensor, blocks: tuple[Block, ...], groups: int) -> Packe
 def packed_words(weight: Tensor, blocks: tuple[Block, ...], groups: int) -> Packed:
     """int8 weights in the same order, as int32 words of four channels, lowest byte first, zeros past the last."""
     channels, taps = _inner(weight)
+    return _words(weight, weight, blocks, groups, lambda output, tap, c: (output * channels + c) * taps + tap)
 
+
+def packed_rows_of_words(weight: Tensor, blocks: tuple[Block, ...], groups: int) -> Packed:
+    """The same, a row of the kernel and its channels taken as channels (`Window.columns_merged`)."""
+    outputs, channels, rows, columns = weight.shape
+    merged = Tensor((outputs, channels * columns, rows, 1), weight.dtype)
+    return _words(weight, merged, blocks, groups, lambda output, row, c: (
+        ((output * channels + c % channels) * rows + row) * columns + c // channels))
+
+
+def _words(weight: Tensor, shape: Tensor, blocks: tuple[Block, ...], groups: int, place: Callable) -> Packed:
+    """`place(output, tap, channel)`: where a number of `shape` lies in the stored weights."""
     def number(stored, output, tap, k):
-        return pack_bytes([within(channels, 4 * k + i, lambda c: load(stored, (output * channels + c) * taps + tap), "int8")
+        return pack_bytes([within(shape.shape[1], 4 * k + i, lambda c: load(stored, place(output, tap, c)), "int8")
                            for i in range(4)])
-    return arranged(weight, {"weight": weight}, "int32", blocks, groups, 4, number)
+    return arranged(shape, {"weight": weight}, "int32", blocks, groups, 4, number)
 
 
 def arranged(weight: Tensor, sources: dict[str, Tensor], dtype: str, blocks: tuple[Block, ...], groups: int, chunk: int,

@@ -28,7 +28,8 @@ SMALL_WORK = 5_000
 class Arithmetic:
     """`chunk` input channels are one step of the sum; `x(buffer, index)` reads them as numbers, `weight(buffer, index,
     lanes)` as many vectors of weights from one of packed ones; `step(sums, x, weight, lanes)` multiplies and adds one of
-    each; `pack(weight, blocks, groups)` packs weights."""
+    each; `pack(weight, blocks, groups)` packs weights. `merged`: the channels of a row of the kernel are one column's
+    (`Window.columns_merged`)."""
 
     chunk: int
     sum_dtype: str
@@ -36,6 +37,7 @@ class Arithmetic:
     weight: Callable
     step: Callable
     pack: Callable
+    merged: bool = False
 
 
 @dataclass(frozen=True)

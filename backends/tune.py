@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from backends.epilogue import UPPER_HALF
 from backends.lowering import algorithms, arguments_of, choices, kernel, name_of, no_kernel, sources_of
 from backends.store import Store, Trial
 from backends.target import Target
@@ -18,13 +19,20 @@ from backends.unpacking import plain
 from backends.workload import Lowering, Tensor, Workload
 
 TOLERANCE = 1e-4
+USUAL_SHIFT = 40
 SAMPLE_S, SAMPLES, CLOSE = 1e-3, 4, 1.1
 
 
 def bare(workload: Workload) -> Workload:
-    """The workload that is measured in its place: no steps, no clamp."""
-    unclamped = {"low": float("-inf"), "high": float("inf")} if workload.out.dtype == "float32" else {}
-    arguments = tuple((name, unclamped.get(name, value)) for name, value in workload.arguments)
+    """The workload that is measured in its place: no steps, no clamp, and numbers of the last step that change no time."""
+    float_bounds = workload.out.dtype == "float32"
+    low, high = (float("-inf"), float("inf")) if float_bounds else (0.0, 255.0)
+    usual = {"low": low, "high": high, "out_zero_point": 0}
+    if "scale" in workload.parameters and workload["shift"] in UPPER_HALF:
+        usual["shift"] = USUAL_SHIFT
+    if dict(workload.arguments).get("zero_point"):
+        usual["zero_point"] = 1
+    arguments = tuple((name, usual.get(name, value)) for name, value in workload.arguments)
     return replace(workload, arguments=arguments, then=())
 
 

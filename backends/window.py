@@ -65,6 +65,12 @@ class Window:
         """Whether each output pixel reads the input pixel at its own place."""
         return self.kernel == self.stride == (1, 1) and self.padding == (0, 0)
 
+    @property
+    def columns_merged(self) -> "Window":
+        """The same convolution of an image that lies channels last, a kernel's row and its channels taken as channels of one
+        column: they lie side by side in memory."""
+        return replace(self, inputs=self.inputs * self.kernel[1], kernel=(self.kernel[0], 1))
+
     def within_border(self) -> "Window":
         """The same window on the image with its border, where nothing is outside."""
         (above, below), (left, right) = self.border
@@ -76,17 +82,18 @@ class Window:
         return replace(self, batch=1, size=row, out=row)
 
 
-def bordered(x: View, tensor: Tensor, window: Window, fill: float, lanes: int, threads: int) -> View:
-    """The kernel's own copy of one image, in the same layout, with a border of `fill` where the kernel reads past it.
+def bordered(x: View, tensor: Tensor, window: Window, fill: float, lanes: int, threads: int, spare: int = 0) -> View:
+    """The kernel's own copy of one image, in the same layout, with a border of `fill` where the kernel reads past it, and
+    `spare` elements of any value at its end.
 
-    The view's row 0 and column 0 are the border's. Without a border the image itself.
+    The view's row 0 and column 0 are the border's. Without a border or spare elements the image itself.
     """
     (above, below), (left, right) = window.border
-    if not any((above, below, left, right)):
+    if not any((above, below, left, right, spare)):
         return x
     height, width = (window.size[0] + above + below, window.size[1] + left + right)
     copy = Tensor((1, window.inputs, height, width), tensor.dtype, tensor.layout)
-    buffer = scratch(copy.size, tensor.dtype)
+    buffer = scratch(copy.size + spare, tensor.dtype)
     view = View.of(buffer, copy)
     if tensor.layout == CHANNELS_LAST:
         wide, planes = window.inputs, 1

@@ -4,13 +4,14 @@ multiplied by four signed weights and added to an int32 without saturation (Inte
 
 from backends.arithmetic import VNNI, has_vnni
 from backends.convolution import convolution, convolution_options
+from backends.depthwise import is_depthwise
 
 PRIORITY = 0
 
 
 def serves(workload, target) -> bool:
-    """Targets with AVX-512 VNNI."""
-    return has_vnni(target)
+    """Targets with AVX-512 VNNI, but for depthwise convolutions, whose groups are narrower than any vector."""
+    return has_vnni(target) and not is_depthwise(workload)
 
 
 def options(workload, target) -> list[dict]:
