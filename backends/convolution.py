@@ -10,6 +10,7 @@ from backends.emit import clamp, load
 from backends.epilogue import integer_epilogue
 from backends.nest import loop_unless_one, shared
 from backends.product import Arithmetic, product, product_options, work
+from backends.sink import Sink
 from backends.view import View
 from backends.window import Window, bordered, regrouped
 from backends.workload import CHANNELS_LAST, Lowering, Tensor
@@ -17,42 +18,53 @@ from backends.workload import CHANNELS_LAST, Lowering, Tensor
 
 def convolution_options(workload, target, arithmetic: Arithmetic) -> list[dict]:
     """See `product_options`."""
-    return product_options(_window(workload), target, arithmetic)
+    return product_options(merged_window(workload), target, arithmetic)
 
 
 def convolution(workload, target, option: dict, arithmetic: Arithmetic) -> Lowering:
     """The product of (x, weight, bias and scales)."""
-    window = _window(workload)
+    window = merged_window(workload)
     blocks = blocks_of(window.group_outputs, target.lanes, option["vectors"])
     packed = arithmetic.pack(workload["weight"], blocks, window.groups)
     fill = dict(workload.arguments).get("zero_point", 0)
     threads = target.threads_for(work(window) // arithmetic.chunk // target.lanes)
 
     def body(buffers, sink):
-        image, parameters = View.of(buffers["x"], workload["x"]), [buffers[name] for name in workload.parameters]
-        if window.batch < workload["x"].shape[0] or window.out != Window.of(workload).out:
-            image, sink = image.flat(), sink.flat()
-
-        def finish_image(n):
-            def finish(sums, y, x, c, lanes):
-                values = [load(parameter, c, lanes) for parameter in parameters]
-                sink.put(last_step(workload, sums, values, lanes), n, y, x, c, lanes)
-            return finish
+        image, results = merged_views(workload, buffers, sink)
         with loop_unless_one(window.batch) as n:
             x = _image(image.of_image(n), workload["x"], window, arithmetic, fill, target.lanes, threads)
             with shared(threads) as share, loop_unless_one(window.groups) as g:
                 inputs = ceil(window.group_inputs / arithmetic.chunk) * arithmetic.chunk
                 base = g * (packed.tensor.size // window.groups)
                 product(window, arithmetic, target.lanes, share, option, x.from_channel(g * inputs),
-                        buffers["weight"], base, g * window.group_outputs, finish_image(n))
+                        buffers["weight"], base, g * window.group_outputs,
+                        finisher(workload, buffers, results, n))
     return Lowering(body, {"weight": packed})
 
 
-def _window(workload) -> Window:
-    """The workload's window; where each output pixel reads its own place, all pixels of all images are one row."""
+def merged_window(workload) -> Window:
+    """The workload's window: where each output pixel reads its own place, all pixels of all images are one row."""
     window, (batch, _, *size) = Window.of(workload), workload["x"].shape
     mergeable = batch == 1 or not size or workload["x"].layout == CHANNELS_LAST
     return window.flat() if window.plain and mergeable else window
+
+
+def merged_views(workload, buffers: dict, sink) -> tuple[View, Sink]:
+    """The input's view and the sink, flat where the merged window is."""
+    image, window = View.of(buffers["x"], workload["x"]), merged_window(workload)
+    if window.batch < workload["x"].shape[0] or window.out != Window.of(workload).out:
+        return image.flat(), sink.flat()
+    return image, sink
+
+
+def finisher(workload, buffers: dict, sink, n):
+    """A function that takes sums of image n through the op's last step to the sink: `finish(sums, y, x, c, lanes)`."""
+    parameters = [buffers[name] for name in workload.parameters]
+
+    def finish(sums, y, x, c, lanes):
+        values = [load(parameter, c, lanes) for parameter in parameters]
+        sink.put(last_step(workload, sums, values, lanes), n, y, x, c, lanes)
+    return finish
 
 
 def _image(x: View, tensor: Tensor, window: Window, arithmetic: Arithmetic, fill, lanes: int,

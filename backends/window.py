@@ -76,18 +76,24 @@ class Window:
         return replace(self, batch=1, size=row, out=row)
 
 
+def with_border(tensor: Tensor, window: Window) -> Tensor:
+    """What `bordered` gives of images `tensor`: one image with its border, or the tensor itself where there is none."""
+    if not any(side for sides in window.border for side in sides):
+        return tensor
+    return Tensor((1, window.inputs, *window.within_border().size), tensor.dtype, tensor.layout)
+
+
 def bordered(x: View, tensor: Tensor, window: Window, fill: float, lanes: int, threads: int) -> View:
     """The kernel's own copy of one image, in the same layout, with a border of `fill` where the kernel reads past it.
 
     The view's row 0 and column 0 are the border's. Without a border the image itself.
     """
-    (above, below), (left, right) = window.border
-    if not any((above, below, left, right)):
+    copy = with_border(tensor, window)
+    if copy is tensor:
         return x
-    height, width = (window.size[0] + above + below, window.size[1] + left + right)
-    copy = Tensor((1, window.inputs, height, width), tensor.dtype, tensor.layout)
-    buffer = scratch(copy.size, tensor.dtype)
-    view = View.of(buffer, copy)
+    (above, _), (left, _) = window.border
+    height, width = copy.shape[2:]
+    view = View.of(scratch(copy.size, tensor.dtype), copy)
     if tensor.layout == CHANNELS_LAST:
         wide, planes = window.inputs, 1
     else:
