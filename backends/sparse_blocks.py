@@ -14,8 +14,11 @@ from backends.nest import loop_unless_one, nest, shared
 from backends.product import SMALL_WORK, tile_shapes, tiles_of, work
 from backends.sparse import VALUES, Pattern, packed_pattern
 from backends.view import View
-from backends.window import bordered, with_border
+from backends.window import Window, bordered, with_border
 from backends.workload import Lowering
+
+# Distances between pixels whose multiples fall on an eighth of a cache's sets, or on fewer (64 sets of 64 bytes).
+CROWDED_BYTES = 512
 
 
 def serves_blocks(workload) -> bool:
@@ -41,7 +44,8 @@ def block_convolution(workload, target, option: dict) -> Lowering:
     """The kernel of (x, weight.bitmap, weight.values, bias)."""
     window = merged_window(workload)
     pattern = Pattern.of(workload, window)
-    there = View.of(None, with_border(workload["x"], window))
+    gap = _gap(window, target.lanes)
+    there = View.of(None, with_border(workload["x"], window, gap))
     threads = target.threads_for(int(work(window) * pattern.density) // target.lanes)
 
     def distance(channel, row, column):
@@ -51,11 +55,16 @@ def block_convolution(workload, target, option: dict) -> Lowering:
     def body(buffers, sink):
         image, results = merged_views(workload, buffers, sink)
         with loop_unless_one(window.batch) as n:
-            x = bordered(image.of_image(n), workload["x"], window, 0.0, target.lanes, threads)
+            x = bordered(image.of_image(n), workload["x"], window, 0.0, target.lanes, threads, gap)
             with shared(threads) as share:
                 for rows in _rows(pattern, target.lanes):
                     _row_blocks(pattern, rows, option, share, x, buffers, finisher(workload, buffers, results, n))
     return Lowering(body, packed_pattern(workload["weight.bitmap"], pattern, distance))
+
+
+def _gap(window: Window, lanes: int) -> int:
+    """Numbers left out between pixels, so that one channel of neighbouring pixels does not fall on few sets of the cache."""
+    return lanes if window.inputs * 4 % CROWDED_BYTES == 0 else 0
 
 
 @dataclass(frozen=True)

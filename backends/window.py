@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from backends.emit import constant, load, loop, scratch, segments, store
-from backends.nest import nest, shared
+from backends.nest import loop_unless_one, nest, shared
 from backends.view import View, sides
 from backends.workload import CHANNELS_LAST, Tensor, Workload
 
@@ -76,30 +76,28 @@ class Window:
         return replace(self, batch=1, size=row, out=row)
 
 
-def with_border(tensor: Tensor, window: Window) -> Tensor:
-    """What `bordered` gives of images `tensor`: one image with its border, or the tensor itself where there is none."""
+def with_border(tensor: Tensor, window: Window, gap: int = 0) -> Tensor:
+    """What `bordered` gives of images `tensor`: one image with its border (and its gaps as channels), or the tensor itself
+    where there is none."""
     if not any(side for sides in window.border for side in sides):
         return tensor
-    return Tensor((1, window.inputs, *window.within_border().size), tensor.dtype, tensor.layout)
+    return Tensor((1, window.inputs + gap, *window.within_border().size), tensor.dtype, tensor.layout)
 
 
-def bordered(x: View, tensor: Tensor, window: Window, fill: float, lanes: int, threads: int) -> View:
-    """The kernel's own copy of one image, in the same layout, with a border of `fill` where the kernel reads past it.
+def bordered(x: View, tensor: Tensor, window: Window, fill: float, lanes: int, threads: int, gap: int = 0) -> View:
+    """The kernel's own copy of one image, in the same layout, with a border of `fill` where the kernel reads past it, and
+    `gap` numbers unused after each pixel's channels (which lie last).
 
     The view's row 0 and column 0 are the border's. Without a border the image itself.
     """
-    copy = with_border(tensor, window)
+    copy = with_border(tensor, window, gap)
     if copy is tensor:
         return x
     (above, _), (left, _) = window.border
-    height, width = copy.shape[2:]
     view = View.of(scratch(copy.size, tensor.dtype), copy)
-    if tensor.layout == CHANNELS_LAST:
-        wide, planes = window.inputs, 1
-    else:
-        wide, planes = 1, window.inputs
+    wide, planes = (window.inputs, 1) if tensor.layout == CHANNELS_LAST else (1, window.inputs)
     with shared(threads) as share:
-        _copy_rows(x, view, window.size, wide, (above, left), (height, width), fill, tensor.dtype, lanes, planes, share)
+        _copy_rows(x, view, window.size, wide, (above, left), copy.shape[2:], fill, tensor.dtype, lanes, planes, share)
     return view
 
 
@@ -112,11 +110,19 @@ def _copy_rows(x: View, to: View, size, wide: int, corner, whole, fill, dtype, l
                 c, y = index["channels"], index["rows"]
                 begin = to.at(0, first + y, 0, c)
                 if not inside:
-                    _fill_row(to.buffer, begin, columns * wide, fill, dtype, lanes)
+                    _fill_row(to.buffer, begin, columns * to.column, fill, dtype, lanes)
                     continue
-                _fill_row(to.buffer, begin, left * wide, fill, dtype, lanes)
-                copy(x.buffer, x.at(0, y, 0, c), to.buffer, begin + left * wide, width * wide, lanes)
-                _fill_row(to.buffer, begin + (left + width) * wide, (columns - left - width) * wide, fill, dtype, lanes)
+                _fill_row(to.buffer, begin, left * to.column, fill, dtype, lanes)
+                _copy_pixels(x, x.at(0, y, 0, c), to, begin + left * to.column, width, wide, lanes)
+                _fill_row(to.buffer, begin + (left + width) * to.column, (columns - left - width) * to.column, fill, dtype,
+                          lanes)
+
+
+def _copy_pixels(x: View, begin, to: View, place, width: int, wide: int, lanes: int) -> None:
+    """Neighbouring pixels of a row: at once where they lie as densely as in the image."""
+    pixels, numbers = (1, width * wide) if to.column == wide else (width, wide)
+    with loop_unless_one(pixels) as pixel:
+        copy(x.buffer, begin + pixel * wide, to.buffer, place + pixel * to.column, numbers, lanes)
 
 
 def _fill_row(buffer, begin, size: int, fill, dtype: str, lanes: int) -> None:
