@@ -51,16 +51,23 @@ class Pattern:
         return ceil(self.along / self.chunk)
 
     @property
+    def whole(self) -> bool:
+        """Whether each block lies in one group of outputs, and none reaches past the last input channel."""
+        grouped = self.window.groups == 1 or self.window.group_outputs % self.rows == 0
+        return grouped and self.window.group_inputs % self.columns == 0
+
+    @property
     def density(self) -> float:
         """The share of blocks that is kept."""
         return self.kept / (self.across * self.along * self.window.taps)
 
 
 def packed_pattern(bitmap: Tensor, pattern: Pattern, distance: Callable) -> dict[str, Packed]:
-    """`starts` int32 [across * chunks + 1] and `offsets` int32 [kept] of a pattern; `distance(channel, row, column)`: how far
-    an input channel lies away at a pixel of the kernel, in elements."""
+    """`starts` int32 [across * chunks + 1] and `offsets` [kept] of a pattern, uint16 in a dense layer of so few inputs, else
+    int32; `distance(channel, row, column)`: how far an input channel lies away at a pixel of the kernel, in elements."""
     starts = Tensor((pattern.across * pattern.chunks + 1,), "int32")
-    offsets = Tensor((pattern.kept,), "int32")
+    near = pattern.window.size == (1, 1) and pattern.window.inputs < 2**16
+    offsets = Tensor((pattern.kept,), "uint16" if near else "int32")
 
     def count(bits, out):
         def begin(row, seen):
@@ -70,7 +77,8 @@ def packed_pattern(bitmap: Tensor, pattern: Pattern, distance: Callable) -> dict
 
     def place(bits, out):
         def keep(channel, tap, seen):
-            store(out, distance(channel, tap // pattern.window.kernel[1], tap % pattern.window.kernel[1]), seen)
+            away = distance(channel, tap // pattern.window.kernel[1], tap % pattern.window.kernel[1])
+            store(out, cast(away, offsets.dtype), seen)
         _walk(bits, pattern, lambda *_: None, keep)
     return {"starts": Packed(function([bitmap, starts], count), starts, (BITMAP,)),
             "offsets": Packed(function([bitmap, offsets], place), offsets, (BITMAP,))}

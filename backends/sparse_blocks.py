@@ -4,12 +4,13 @@ The product of `backends.product` for one block of outputs at a time, in which t
 kept (input channel, pixel of the kernel) in place of all: the same broadcasts and vectors of weights, fewer of them.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from backends.channels import Vector, vectors_of
 from backends.convolution import finisher, merged_views, merged_window
-from backends.emit import bind, constant, load, loop_between, scratch, splat, store
+from backends.emit import bind, cast, constant, load, loop, loop_between, scratch, splat, store
 from backends.nest import loop_unless_one, nest, shared
 from backends.product import SMALL_WORK, tile_shapes, tiles_of, work
 from backends.sparse import VALUES, Pattern, packed_pattern
@@ -19,14 +20,16 @@ from backends.workload import Lowering
 
 # Distances between pixels whose multiples fall on an eighth of a cache's sets, or on fewer (64 sets of 64 bytes).
 CROWDED_BYTES = 512
+# Sums that are formed at once so that no multiply-add waits for the one before.
+LEAST_SUMS = 8
 
 
-def serves_blocks(workload) -> bool:
-    """Float32; blocks that lie within one group of output channels (else weights are unpacked), and no part of one past the
-    last input channel."""
-    window, pattern = merged_window(workload), Pattern.of(workload, merged_window(workload))
-    whole = window.groups == 1 or window.group_outputs % pattern.rows == 0
-    return workload["x"].dtype == "float32" and whole and window.group_inputs % pattern.columns == 0
+def serves_blocks(workload, target) -> bool:
+    """Float32; blocks of half a vector of outputs or more, or any on an image of one pixel; else weights are unpacked, as they
+    are where a block reaches into two groups or past the last input channel."""
+    window = Window.of(workload)
+    pattern = Pattern.of(workload, window)
+    return workload["x"].dtype == "float32" and pattern.whole and (2 * pattern.rows >= target.lanes or window.out == (1, 1))
 
 
 def block_options(workload, target) -> list[dict]:
@@ -36,7 +39,7 @@ def block_options(workload, target) -> list[dict]:
     vectors = len(vectors_of(pattern.rows, target.lanes))
     shapes = sorted(tile_shapes(window.out, max(1, (target.registers - 3 - vectors) // vectors)), reverse=True)
     options = [{"rows": rows, "columns": columns, "outer": outer} for rows, columns in shapes
-               for outer in ("channels", "pixels")]
+               for outer in (("channels", "pixels") if (rows, columns) != window.out else ("channels",))]
     return options if work(window) * pattern.density // target.lanes >= SMALL_WORK else options[:1]
 
 
@@ -106,32 +109,53 @@ class _Tile:
 
 
 def _tile(pattern: Pattern, vectors, row, tile: _Tile, image: View, buffers: dict, finish) -> None:
-    """One row of blocks on a tile of pixels: its sums stay in registers."""
-    window, width = pattern.window, sum(vector.lanes for vector in vectors)
-    sums, places = scratch(len(tile.pixels()) * width, "float32", registers=True), _places(vectors)
-    for number, _, _ in tile.pixels():
-        for vector, place in places:
-            store(sums, constant(0, "float32", vector.lanes), number * width + place, vector.lanes)
+    """One row of blocks on a tile of pixels: its sums stay in registers, several of each where they are few."""
+    window, width, places = pattern.window, sum(vector.lanes for vector in vectors), _places(vectors)
+    size = len(tile.pixels()) * width
+    ways = max(1, LEAST_SUMS // (len(tile.pixels()) * len(vectors)))
+    sums = scratch(ways * size, "float32", registers=True)
+    results = [(pixel, vector, pixel[0] * width + place) for pixel in tile.pixels() for vector, place in places]
+    for way in range(ways):
+        for _, vector, place in results:
+            store(sums, constant(0, "float32", vector.lanes), way * size + place, vector.lanes)
     corner = bind(image.at(0, tile.y[0] * window.stride[0], tile.x[0] * window.stride[1], 0))
-    with loop_between(load(buffers["starts"], row), load(buffers["starts"], row + 1)) as block:
-        begin = bind(corner + load(buffers["offsets"], block))
+    for block, way in _listed(load(buffers["starts"], row), load(buffers["starts"], row + 1), ways):
+        begin = bind(corner + cast(load(buffers["offsets"], block), "int32"))
         for column in range(pattern.columns):
             weights = (block * pattern.columns + column) * pattern.rows
-            _multiply(window, tile, places, width, sums, image, begin + column * image.channel, buffers[VALUES], weights)
-    for number, r, c in tile.pixels():
-        for vector, place in places:
-            finish(load(sums, number * width + place, vector.lanes), tile.y[0] + r, tile.x[0] + c,
-                   row * pattern.rows + vector.start, vector.lanes)
+            _multiply(window, tile, places, width, sums, way * size, image, begin + column * image.channel, buffers[VALUES],
+                      weights)
+    for (_, r, c), vector, place in results:
+        total = _total([load(sums, way * size + place, vector.lanes) for way in range(ways)])
+        finish(total, tile.y[0] + r, tile.x[0] + c, row * pattern.rows + vector.start, vector.lanes)
 
 
-def _multiply(window, tile: _Tile, places, width: int, sums, image: View, begin, values, weights) -> None:
+def _listed(first, end, ways: int) -> Iterator[tuple[Any, int]]:
+    """Loops over a list: (entry, which of the sums takes it), as many entries a turn as there are sums."""
+    if ways > 1:
+        turns = bind((end - first) // ways)
+        with loop(turns) as turn:
+            yield from ((first + turn * ways + way, way) for way in range(ways))
+        first = bind(first + turns * ways)
+    with loop_between(first, end) as entry:
+        yield entry, 0
+
+
+def _total(parts: list):
+    """The sum of values, pair by pair."""
+    while len(parts) > 1:
+        parts = [sum(parts[i + 1:i + 2], parts[i]) for i in range(0, len(parts), 2)]
+    return parts[0]
+
+
+def _multiply(window, tile: _Tile, places, width: int, sums, base: int, image: View, begin, values, weights) -> None:
     """One input channel at one pixel of the kernel times the outputs of a block."""
     loaded = {place: bind(load(values, weights + vector.start, vector.lanes)) for vector, place in places}
     for number, r, c in tile.pixels():
         away = r * window.stride[0] * image.row + c * window.stride[1] * image.column
         x = bind(load(image.buffer, begin + away))
         for vector, place in places:
-            at = number * width + place
+            at = base + number * width + place
             total = load(sums, at, vector.lanes) + splat(x, vector.lanes) * loaded[place]
             store(sums, total, at, vector.lanes)
 

@@ -10,11 +10,12 @@ through a transposition in registers.
 """
 
 from dataclasses import dataclass
+from itertools import product
 from math import ceil
 from typing import Any
 
-from backends.convolution import finisher
-from backends.emit import bind, constant, load, loop, loop_between, scratch, splat, store, when
+from backends.convolution import finisher, merged_views, merged_window
+from backends.emit import bind, cast, constant, load, loop, loop_between, scratch, splat, store, when
 from backends.nest import loop_unless_one, nest, shared
 from backends.product import tiles_of, work
 from backends.sparse import VALUES, Pattern, packed_pattern
@@ -50,7 +51,7 @@ class Planes:
     @property
     def pitch(self) -> int:
         """From one row of a plane to the next."""
-        sharing = min(self.window.border[1]) if self.window.stride[1] == 1 else 0
+        sharing = min(*self.window.border[1], self.further[1]) if self.window.stride[1] == 1 else 0
         return self.window.out[1] + self.further[1] - sharing
 
     @property
@@ -68,6 +69,18 @@ class Planes:
         """From the first output pixel in a plane to the last, with the columns between rows that are none."""
         return self.window.out[0] * self.pitch - self.pitch + self.window.out[1]
 
+    def read_bytes(self, vectors: int) -> int:
+        """What a tile reads of one channel."""
+        pixels = vectors * self.lanes + self.further[0] * self.pitch + self.further[1]
+        return 4 * pixels * self.phases[0] * self.phases[1]
+
+    def place(self, pixel):
+        """Whether a number of an output plane is a pixel, and its row and column."""
+        from tvm import tirx
+
+        (height, width), (y, x) = self.window.out, (pixel // self.pitch, pixel % self.pitch)
+        return (pixel < width, 0, pixel) if height == 1 else (tirx.And(x < width, y < height), bind(y), bind(x))
+
     def distance(self, channel, row, column):
         """From the plane of an output pixel to the input that the kernel's pixel (row, column) reads of a channel."""
         w = self.window
@@ -77,43 +90,43 @@ class Planes:
 
 
 def serves_planes(workload) -> bool:
-    """Float32 and images of several pixels; blocks of few outputs, within one group and within the input channels."""
+    """Float32, images of several pixels, blocks of few outputs; else weights are unpacked, as they are where a block reaches
+    into two groups or past the last input channel."""
     window = Window.of(workload)
     pattern = Pattern.of(workload, window)
-    whole = window.group_outputs % pattern.rows == 0 or window.groups == 1
-    return (workload["x"].dtype == "float32" and window.out != (1, 1) and pattern.rows <= MOST_ROWS and whole
-            and window.group_inputs % pattern.columns == 0)
+    return workload["x"].dtype == "float32" and pattern.whole and pattern.rows <= MOST_ROWS and window.out != (1, 1)
 
 
 def plane_options(workload, target) -> list[dict]:
-    """Full and half vectors, as many as the registers hold; chunks of input channels that fill half of the first cache, and a quarter."""
-    window = Window.of(workload)
+    """Vectors of 512 bits also by halves, which cross fewer cache lines. A tile fills the registers and takes input channels
+    in chunks of the first cache, or it fills a third of them and takes chunks or all channels at once."""
+    window = merged_window(workload)
     pattern, options = Pattern.of(workload, window), []
-    for lanes in (target.lanes, target.lanes // 2):
+    for lanes, parts in product((target.lanes, 8) if target.lanes == 16 else (target.lanes,), (1, 3)):
         planes = Planes(window, lanes)
-        count, room = ceil(planes.pixels / lanes), (target.registers - 2 - pattern.rows) // pattern.rows
-        vectors = ceil(count / ceil(count / room))
-        reads = (vectors * lanes + planes.further[0] * planes.pitch) * 4 * planes.phases[0] * planes.phases[1] * pattern.columns
-        for share in (1, 2, 4):
-            chunk = min(pattern.along, max(1, target.l1_bytes // share // reads))
-            options.append({"lanes": lanes, "vectors": vectors, "chunk": chunk})
+        count, room = ceil(planes.pixels / lanes), (target.registers - 2 - pattern.rows) // pattern.rows // parts
+        vectors = ceil(count / ceil(count / max(1, room)))
+        chunk = min(pattern.along, max(1, target.l1_bytes // planes.read_bytes(vectors) // pattern.columns))
+        for channels in sorted({chunk, pattern.along} if parts > 1 else {chunk}):
+            option = {"lanes": lanes, "vectors": vectors, "chunk": channels}
+            options += [option] if option not in options else []
     return options
 
 
 def plane_convolution(workload, target, option: dict) -> Lowering:
     """The kernel of (x, weight.bitmap, weight.values, bias)."""
-    window = Window.of(workload)
+    window = merged_window(workload)
     pattern, planes = Pattern.of(workload, window, option["chunk"]), Planes(window, option["lanes"])
     threads = target.threads_for(int(work(window) * pattern.density) // option["lanes"])
 
     def body(buffers, sink):
-        image = View.of(buffers["x"], workload["x"])
+        image, results = merged_views(workload, buffers, sink)
         given = scratch(planes.phases[0] * planes.phases[1] * window.inputs * planes.size, "float32")
         with loop_unless_one(window.batch) as n:
             with shared(threads) as share:
                 _fill(planes, image.of_image(n), given, target.lanes, share)
             with shared(threads) as share:
-                _product(planes, pattern, option, target.lanes, share, given, buffers, finisher(workload, buffers, sink, n))
+                _product(planes, pattern, option, target.lanes, share, given, buffers, finisher(workload, buffers, results, n))
     return Lowering(body, packed_pattern(workload["weight.bitmap"], pattern, planes.distance))
 
 
@@ -122,42 +135,56 @@ def _fill(planes: Planes, image: View, given, lanes: int, share) -> None:
     from tvm import tirx
 
     window, (rows, columns) = planes.window, planes.phases
-    for a in range(rows):
-        for b in range(columns):
-            plane = (a * columns + b) * window.inputs
-            with nest({"channels": 1, "rows": planes.rows, "columns": 1}, "channels", share) as index:
-                y = bind(index["rows"] * window.stride[0] + (a - window.padding[0]))
-                inside = bind(tirx.And(y >= 0, y < window.size[0]))
-                with when(inside):
-                    _fill_row(planes, image, y, b, given, (plane, index["rows"]), lanes)
-                with when(tirx.Not(inside)):
-                    _clear(planes, given, plane, index["rows"], range(planes.pitch))
-            _clear(planes, given, plane, planes.rows, range(planes.size - planes.rows * planes.pitch))
+    for a, b, channels in product(range(rows), range(columns), tiles_of(window.inputs, lanes)):
+        with nest({"channels": channels.count, "rows": planes.rows, "columns": 1}, "channels", share) as index:
+            first = bind(channels.start + index["channels"] * channels.size)
+            to = _Row(planes, given, (a * columns + b) * window.inputs + first, channels.size, index["rows"])
+            y = bind(index["rows"] * window.stride[0] + (a - window.padding[0]))
+            inside = bind(tirx.And(y >= 0, y < window.size[0]))
+            with when(inside):
+                _fill_row(to, image.from_channel(first), y, b, lanes)
+            with when(tirx.Not(inside)):
+                to.clear(range(planes.pitch))
+            with when(index["rows"] == planes.rows - 1):
+                to.clear(range(planes.pitch, planes.size - (planes.rows - 1) * planes.pitch))
 
 
-def _fill_row(planes: Planes, image: View, y, phase: int, given, to: tuple, lanes: int) -> None:
-    """One row of an image to every channel's plane."""
-    window, (plane, row), step = planes.window, to, planes.window.stride[1]
-    left = max(0, -((phase - window.padding[1]) // step))
-    right = min(planes.pitch, ceil((window.size[1] + window.padding[1] - phase) / step))
-    first = left * step + phase - window.padding[1]
-    _clear(planes, given, plane, row, [*range(min(left, planes.pitch)), *range(right, planes.pitch)])
+@dataclass(frozen=True)
+class _Row:
+    """One row of `channels` planes from the one numbered `plane` on, in the buffer `given`."""
+
+    planes: Planes
+    given: Any
+    plane: Any
+    channels: int
+    row: Any
+
+    def at(self, channel, column):
+        """Where a number lies."""
+        return (self.plane + channel) * self.planes.size + self.row * self.planes.pitch + column
+
+    def clear(self, columns) -> None:
+        """Zeros in these columns."""
+        if columns:
+            with loop(self.channels) as channel:
+                for column in columns:
+                    store(self.given, constant(0, "float32"), self.at(channel, column))
+
+
+def _fill_row(to: _Row, image: View, y, phase: int, lanes: int) -> None:
+    """The columns of a phase of one row of an image, channel by channel."""
+    window, step = to.planes.window, to.planes.window.stride[1]
+    left = min(max(0, ceil((window.padding[1] - phase) / step)), to.planes.pitch)
+    right = max(left, min(to.planes.pitch, ceil((window.size[1] + window.padding[1] - phase) / step)))
+    to.clear([*range(left), *range(right, to.planes.pitch)])
 
     def read(pixel, channel, n):
-        return load(image.buffer, image.at(0, y, first + pixel * step, channel), n, image.channel)
+        column = (left + pixel) * step + (phase - window.padding[1])
+        return load(image.buffer, image.at(0, y, column, channel), n, image.channel)
 
     def write(channel, pixel, n, numbers):
-        store(given, numbers, (plane + channel) * planes.size + row * planes.pitch + left + pixel, n)
-    transpose(max(0, right - left), window.inputs, lanes, read, write)
-
-
-def _clear(planes: Planes, given, plane, row, columns) -> None:
-    """Zeros in some columns of one row of every channel's plane."""
-    if columns:
-        with loop(planes.window.inputs) as channel:
-            for column in columns:
-                place = (plane + channel) * planes.size + row * planes.pitch + column
-                store(given, constant(0, "float32"), place)
+        store(to.given, numbers, to.at(channel, left + pixel), n)
+    transpose(right - left, to.channels, lanes, read, write)
 
 
 def _product(planes: Planes, pattern: Pattern, option: dict, lanes: int, share, given, buffers: dict, finish) -> None:
@@ -210,7 +237,7 @@ def _row(tile: _Tile, number, row, given, buffers: dict, sums, fresh: bool) -> N
         start = constant(0, "float32", lanes) if fresh else load(sums, begin + place, lanes)
         store(kept, start, place, lanes)
     with loop_between(load(buffers["starts"], number), load(buffers["starts"], number + 1)) as block:
-        x = bind(tile.pixel + load(buffers["offsets"], block))
+        x = bind(tile.pixel + cast(load(buffers["offsets"], block), "int32"))
         for column in range(pattern.columns):
             weights = (block * pattern.columns + column) * pattern.rows
             _multiply(tile, given, x + column * tile.planes.size, buffers[VALUES], weights, kept)
@@ -231,15 +258,11 @@ def _multiply(tile: _Tile, given, x, values, weights, kept) -> None:
 
 def _finish(tile: _Tile, sums, lanes: int, finish) -> None:
     """The sums, channels last, of those pixels that are some."""
-    window, pitch = tile.planes.window, tile.planes.pitch
-
     def read(output, pixel, n):
         return load(sums, output * tile.width + pixel, n)
 
     def write(pixel, output, n, numbers):
-        place = bind(tile.pixel + pixel)
-        y, x = bind(place // pitch), bind(place % pitch)
-        from tvm import tirx
-        with when(tirx.And(x < window.out[1], y < window.out[0])):
+        inside, y, x = tile.planes.place(bind(tile.pixel + pixel))
+        with when(inside):
             finish(numbers, y, x, tile.first + output, n)
     transpose(tile.outputs, tile.width, lanes, read, write)

@@ -28,7 +28,7 @@ def reference(bitmap: torch.Tensor, values: torch.Tensor, shape: list[int]) -> t
     check_bitmap("unpack_blocks", bitmap, math.prod(grid), f"blocks of {rows}x{columns}")
     blocks = torch.cat([values, values.new_zeros(1, columns, rows)])[set_bits(bitmap, kept, grid)]
     whole = blocks.permute(0, 4, 1, 3, 2).reshape(grid[0] * rows, grid[1] * columns, grid[2])
-    return whole[: shape[0], : shape[1]].reshape(shape)
+    return whole[: shape[0], : shape[1]].contiguous().view(shape)
 
 
 unpack_blocks = torch.library.custom_op("netwright::unpack_blocks", mutates_args=())(reference)

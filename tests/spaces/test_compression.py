@@ -11,7 +11,7 @@ from spaces.compress import prepare
 from spaces.freeze import freeze
 from spaces.gene import SpaceError, load, names, parse
 
-TOKENS = {"svd": "svd-rank2", "magnitude": "magnitude-keep0.3"}
+TOKENS = {"svd": "svd-rank2", "magnitude": "magnitude-keep0.3", "block_sparse": "block_sparse-rows4-keep0.3"}
 HOME = {CONV: ("conv", "conv"), POINTWISE: ("mbconv-expand3", "expand"), DEPTHWISE: ("mbconv-expand3", "depthwise"),
         DENSE: ("classifier", "dense")}
 SHAPE = (3, 12, 12)

@@ -7,7 +7,7 @@ PRIORITY = 0
 
 def serves(workload, target) -> bool:
     """See `serves_blocks`."""
-    return serves_blocks(workload)
+    return serves_blocks(workload, target)
 
 
 def options(workload, target) -> list[dict]:

@@ -1,0 +1,159 @@
+"""Layers with sparse weights, computed from the stored form: against torch's dense arithmetic in double precision."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backends.lowering import algorithm_named, algorithms, name_of
+from backends.target import load
+from backends.transpose import transpose
+from backends.tune import tune
+from backends.unpacking import compound
+from backends.workload import Tensor, Workload
+from tests.backends.running import TARGET, check, run, tensor_of
+
+F = torch.nn.functional
+BLOCKS = st.sampled_from([(16, 1), (8, 1), (4, 4), (1, 8), (32, 1), (5, 3), (1, 1)])
+
+
+def blocks_by_hand(weight: np.ndarray, rows: int, columns: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Which blocks hold something, and those, one by one: outputs, then inputs, then the kernel's pixels."""
+    outputs, inputs = weight.shape[:2]
+    flat, bits, kept = weight.reshape(outputs, inputs, -1), [], []
+    for o in range(0, outputs, rows):
+        for c in range(0, inputs, columns):
+            for tap in range(flat.shape[2]):
+                block = np.zeros((columns, rows), weight.dtype)
+                part = flat[o:o + rows, c:c + columns, tap].T
+                block[:part.shape[0], :part.shape[1]] = part
+                bits.append(bool(part.any()))
+                kept += [block] if part.any() else []
+    return np.array(bits), kept
+
+
+def sparse(shape: tuple[int, ...], rows: int, columns: int, keep: float) -> torch.Tensor:
+    """Random weights in which whole blocks are zero, but not all of them."""
+    outputs, inputs, *kernel = shape
+    mask = torch.rand(-(-outputs // rows), -(-inputs // columns), *kernel) < keep
+    mask.view(-1)[torch.randint(mask.numel(), (1,))] = True
+    whole = mask.repeat_interleave(rows, 0).repeat_interleave(columns, 1)[:outputs, :inputs]
+    return torch.randn(shape) * whole
+
+
+def stored(weight: torch.Tensor, form: str, rows: int = 1, columns: int = 1) -> tuple[list[torch.Tensor], Workload]:
+    """The tensors of a stored form, and the workload that unpacks them."""
+    bits, kept = blocks_by_hand(weight.numpy(), rows, columns)
+    values = np.array([block[0, 0] for block in kept]) if form == "unpack_bitmap" else np.stack(kept)
+    tensors = [torch.from_numpy(np.packbits(bits, bitorder="little")), torch.from_numpy(values)]
+    named = tuple(zip(("bitmap", "values"), map(tensor_of, tensors)))
+    return tensors, Workload(form, named, (("shape", tuple(weight.shape)),), tensor_of(weight))
+
+
+def check_layer(op: str, form: str, algorithm: str, x, tensors, unpack, bias, arguments, expected, image="channels_last"):
+    """Every option of a kernel file of `<op>_<form>`."""
+    check(f"{op}_{form}", algorithm, ["x", "weight.bitmap", "weight.values", "bias"], [x, *tensors, bias], arguments, expected,
+          image, unpack)
+
+
+@st.composite
+def convolutions(draw):
+    """Geometry of a convolution: odd channels, groups, strides, dilation, padding, odd sizes, two images."""
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    inputs, outputs = groups * draw(st.integers(1, 40)), groups * draw(st.sampled_from([1, 5, 8, 16, 21, 37, 64]))
+    kernel = draw(st.sampled_from([[1, 1], [1, 1], [3, 3], [3, 3], [5, 5], [2, 3], [1, 4]]))
+    stride, dilation = ([draw(st.integers(1, 3)) for _ in "yx"] if draw(st.booleans()) else [1, 1] for _ in range(2))
+    padding = [draw(st.integers(0, k // 2 + 1)) for k in kernel]
+    least = [max(1, dilation[i] * (kernel[i] - 1) + 1 - 2 * padding[i]) for i in (0, 1)]
+    size = [draw(st.integers(least[i], max(least[i], draw(st.sampled_from([3, 9, 20, 40]))))) for i in (0, 1)]
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return draw(st.integers(1, 2)), inputs, outputs, kernel, size, geometry, draw(st.integers(0, 2**31))
+
+
+KERNELS = [(form, name_of(a)) for form in ("unpack_bitmap", "unpack_blocks") for a in algorithms(f"conv2d_{form}")]
+
+
+@pytest.mark.parametrize("form, algorithm", KERNELS)
+@given(case=convolutions(), blocks=BLOCKS, keep=st.floats(0, 1), clamp=st.sampled_from([(-math.inf, math.inf), (0.0, 6.0)]),
+       image=st.sampled_from(["channels_last", "channels_last", "plain"]))
+@settings(max_examples=40, deadline=None)
+def test_a_sparse_convolution_is_the_dense_one_of_its_weights(form, algorithm, case, blocks, keep, clamp, image):
+    batch, inputs, outputs, kernel, size, geometry, seed = case
+    torch.manual_seed(seed)
+    blocks = blocks if form == "unpack_blocks" else (1, 1)
+    weight = sparse((outputs, inputs // geometry["groups"], *kernel), *blocks, keep)
+    x, bias = torch.randn(batch, inputs, *size), torch.randn(outputs)
+    expected = F.conv2d(x.double(), weight.double(), bias.double(), **geometry).clamp(*clamp).float()
+    check_layer("conv2d", form, algorithm, x, *stored(weight, form, *blocks), bias,
+                {**geometry, "low": clamp[0], "high": clamp[1]}, expected, image)
+
+
+@pytest.mark.parametrize("form", ["unpack_bitmap", "unpack_blocks"])
+@given(batch=st.integers(1, 3), inputs=st.integers(1, 200), outputs=st.integers(1, 70), blocks=BLOCKS, keep=st.floats(0, 1),
+       seed=st.integers(0, 2**31))
+@settings(max_examples=40, deadline=None)
+def test_a_sparse_dense_layer_is_the_dense_one_of_its_weights(form, batch, inputs, outputs, blocks, keep, seed):
+    torch.manual_seed(seed)
+    blocks = blocks if form == "unpack_blocks" else (1, 1)
+    weight, x, bias = sparse((outputs, inputs), *blocks, keep), torch.randn(batch, inputs), torch.randn(outputs)
+    expected = F.linear(x.double(), weight.double(), bias.double()).float()
+    check_layer("linear", form, "outputs", x, *stored(weight, form, *blocks), bias, {"low": -math.inf, "high": math.inf},
+                expected)
+
+
+@given(shape=st.sampled_from([(37, 5, 3, 3), (16, 8, 1, 1), (9, 30), (64, 3, 5, 5)]), blocks=BLOCKS, keep=st.floats(0, 1),
+       integer=st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_blocks_are_unpacked_exactly(shape, blocks, keep, integer):
+    weight = sparse(shape, *blocks, keep)
+    weight = (40 * weight).round().clamp(-127, 127).to(torch.int8) if integer else weight
+    weight.view(-1)[0] = 3
+    tensors, unpack = stored(weight, "unpack_blocks", *blocks)
+    out = run(algorithm_named("unpack_blocks", "sequential"), unpack, {}, tensors)
+    np.testing.assert_array_equal(out, weight.numpy())
+
+
+LAYER = Workload("conv2d", (("x", Tensor((1, 20, 9, 9), "float32", "channels_last")), ("weight", Tensor((24, 20, 3, 3), "float32")),
+                            ("bias", Tensor((24,), "float32"))),
+                 (("stride", (1, 1)), ("padding", (1, 1)), ("dilation", (1, 1)), ("groups", 1), ("low", -math.inf),
+                  ("high", math.inf)), Tensor((1, 24, 9, 9), "float32", "channels_last"))
+
+
+@pytest.mark.parametrize("target", ["local", "x86-64-v3"])
+@pytest.mark.parametrize("form, blocks", [("unpack_bitmap", (1, 1)), ("unpack_blocks", (8, 1)), ("unpack_blocks", (4, 4))])
+def test_the_tuner_refuses_no_option_on_any_target(form, blocks, target):
+    _, unpack = stored(sparse((24, 20, 3, 3), *blocks, 0.3), form, *blocks)
+    trials = tune(compound(LAYER, unpack), load(target))
+    assert trials and not [trial.refused for trial in trials if trial.refused]
+
+
+@pytest.mark.parametrize("blocks, groups", [((16, 1), 3), ((8, 3), 1)])
+def test_blocks_that_cross_groups_or_end_past_the_inputs_are_left_to_unpacking(blocks, groups):
+    workload = Workload(
+        "conv2d", (("x", Tensor((1, 30, 9, 9), "float32")), ("weight", Tensor((60, 30 // groups, 3, 3), "float32")),
+                   ("bias", Tensor((60,), "float32"))),
+        (("stride", (1, 1)), ("padding", (1, 1)), ("dilation", (1, 1)), ("groups", groups)), Tensor((1, 60, 9, 9), "float32"))
+    _, unpack = stored(sparse((60, 30 // groups, 3, 3), *blocks, 0.5), "unpack_blocks", *blocks)
+    served = [a.serves(compound(workload, unpack), TARGET) for a in algorithms("conv2d_unpack_blocks")]
+    assert any(served) == (groups == 1), "30 inputs are ten blocks of three"
+
+
+@given(rows=st.integers(1, 40), columns=st.integers(1, 40))
+@settings(max_examples=25, deadline=None)
+def test_a_transposed_matrix_is_numpys(rows, columns):
+    import tvm
+
+    from backends.emit import function, load as read, store
+
+    def body(given, out):
+        transpose(rows, columns, TARGET.lanes, lambda row, column, n: read(given, row * columns + column, n),
+                  lambda column, row, n, numbers: store(out, numbers, column * rows + row, n))
+    tensors = [Tensor((rows, columns), "float32"), Tensor((columns, rows), "float32")]
+    module = tvm.compile(tvm.IRModule({"main": function(tensors, body).with_attr("global_symbol", "main")}), TARGET.tvm())
+    matrix = np.arange(rows * columns, dtype="float32").reshape(rows, columns)
+    out = tvm.runtime.tensor(np.zeros((columns, rows), "float32"))
+    module["main"](tvm.runtime.tensor(matrix), out)
+    np.testing.assert_array_equal(out.numpy(), matrix.T)
