@@ -1,6 +1,7 @@
 """Layers with sparse weights, computed from the stored form: against torch's dense arithmetic in double precision."""
 
 import math
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -8,13 +9,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backends.lowering import algorithm_named, algorithms, name_of
+from backends.compile import compile_program
+from backends.graph import read
+from backends.lowering import algorithm_named, algorithms, choices, name_of, served_on
+from backends.store import Store, Trial
 from backends.target import load
 from backends.transpose import transpose
-from backends.tune import tune
-from backends.unpacking import compound
+from backends.tune import bare, tune
+from backends.unpacking import compound, packed_layers, plain
+from backends.verify import verify
 from backends.workload import Tensor, Workload
 from tests.backends.running import TARGET, check, run, tensor_of
+from tests.backends.test_compile import IMAGES, compiled, program
 
 F = torch.nn.functional
 BLOCKS = st.sampled_from([(16, 1), (8, 1), (4, 4), (1, 8), (32, 1), (5, 3), (1, 1)])
@@ -53,9 +59,9 @@ def stored(weight: torch.Tensor, form: str, rows: int = 1, columns: int = 1) -> 
     return tensors, Workload(form, named, (("shape", tuple(weight.shape)),), tensor_of(weight))
 
 
-def check_layer(op: str, form: str, algorithm: str, x, tensors, unpack, bias, arguments, expected, image="channels_last"):
-    """Every option of a kernel file of `<op>_<form>`."""
-    check(f"{op}_{form}", algorithm, ["x", "weight.bitmap", "weight.values", "bias"], [x, *tensors, bias], arguments, expected,
+def check_layer(op: str, algorithm: str, x, tensors, unpack, bias, arguments, expected, image="channels_last"):
+    """Every option of a kernel file of a compound op."""
+    check(op, algorithm, ["x", "weight.bitmap", "weight.values", "bias"], [x, *tensors, bias], arguments, expected,
           image, unpack)
 
 
@@ -73,34 +79,36 @@ def convolutions(draw):
     return draw(st.integers(1, 2)), inputs, outputs, kernel, size, geometry, draw(st.integers(0, 2**31))
 
 
-KERNELS = [(form, name_of(a)) for form in ("unpack_bitmap", "unpack_blocks") for a in algorithms(f"conv2d_{form}")]
+KERNELS = [(op, name_of(a)) for op in ("conv2d_unpack_bitmap", "conv2d_unpack_blocks") for a in algorithms(op)]
 
 
-@pytest.mark.parametrize("form, algorithm", KERNELS)
+@pytest.mark.parametrize("op, algorithm", KERNELS)
 @given(case=convolutions(), blocks=BLOCKS, keep=st.floats(0, 1), clamp=st.sampled_from([(-math.inf, math.inf), (0.0, 6.0)]),
        image=st.sampled_from(["channels_last", "channels_last", "plain"]))
-@settings(max_examples=40, deadline=None)
-def test_a_sparse_convolution_is_the_dense_one_of_its_weights(form, algorithm, case, blocks, keep, clamp, image):
+@settings(max_examples=25, deadline=None)
+def test_a_sparse_convolution_is_the_dense_one_of_its_weights(op, algorithm, case, blocks, keep, clamp, image):
     batch, inputs, outputs, kernel, size, geometry, seed = case
     torch.manual_seed(seed)
+    form = op.removeprefix("conv2d_")
     blocks = blocks if form == "unpack_blocks" else (1, 1)
     weight = sparse((outputs, inputs // geometry["groups"], *kernel), *blocks, keep)
     x, bias = torch.randn(batch, inputs, *size), torch.randn(outputs)
     expected = F.conv2d(x.double(), weight.double(), bias.double(), **geometry).clamp(*clamp).float()
-    check_layer("conv2d", form, algorithm, x, *stored(weight, form, *blocks), bias,
+    check_layer(op, algorithm, x, *stored(weight, form, *blocks), bias,
                 {**geometry, "low": clamp[0], "high": clamp[1]}, expected, image)
 
 
-@pytest.mark.parametrize("form", ["unpack_bitmap", "unpack_blocks"])
+@pytest.mark.parametrize("op", ["linear_unpack_bitmap", "linear_unpack_blocks"])
 @given(batch=st.integers(1, 3), inputs=st.integers(1, 200), outputs=st.integers(1, 70), blocks=BLOCKS, keep=st.floats(0, 1),
        seed=st.integers(0, 2**31))
 @settings(max_examples=40, deadline=None)
-def test_a_sparse_dense_layer_is_the_dense_one_of_its_weights(form, batch, inputs, outputs, blocks, keep, seed):
+def test_a_sparse_dense_layer_is_the_dense_one_of_its_weights(op, batch, inputs, outputs, blocks, keep, seed):
     torch.manual_seed(seed)
+    form = op.removeprefix("linear_")
     blocks = blocks if form == "unpack_blocks" else (1, 1)
     weight, x, bias = sparse((outputs, inputs), *blocks, keep), torch.randn(batch, inputs), torch.randn(outputs)
     expected = F.linear(x.double(), weight.double(), bias.double()).float()
-    check_layer("linear", form, "outputs", x, *stored(weight, form, *blocks), bias, {"low": -math.inf, "high": math.inf},
+    check_layer(op, "outputs", x, *stored(weight, form, *blocks), bias, {"low": -math.inf, "high": math.inf},
                 expected)
 
 
@@ -157,3 +165,26 @@ def test_a_transposed_matrix_is_numpys(rows, columns):
     out = tvm.runtime.tensor(np.zeros((columns, rows), "float32"))
     module["main"](tvm.runtime.tensor(matrix), out)
     np.testing.assert_array_equal(out.numpy(), matrix.T)
+
+
+def test_networks_with_sparse_layers_in_floats_and_integers_compile_to_what_they_compute(tmp_path):
+    exported = program("conv:16/1 [*=block_sparse-keep0.3] mbconv-expand3:24/2 [expand=magnitude-keep0.2]"
+                       " conv:32/1 [*=magnitude-keep0.1] conv:16/1 [*=block_sparse-rows8-keep0.3+int8]"
+                       " classifier:5/1 [*=block_sparse-rows4-columns2]")
+    library, report, _ = compiled(exported, tmp_path)
+    assert report.fallback == 0 and verify(exported, library, IMAGES, TARGET, report.packed).mismatch == ""
+    assert sum(bool(op.weights) for op in report.ops) == 5
+
+
+@pytest.mark.parametrize("packed_us, weights", [(1.0, "packed"), (3.0, "unpacked")])
+@pytest.mark.parametrize("method", ["magnitude-keep0.2", "block_sparse-keep0.2"])
+def test_the_faster_of_stored_and_unpacked_weights_is_compiled_and_reported(method, packed_us, weights, tmp_path):
+    exported = program(f"conv:16/1 [*={method}] classifier:5/1")
+    name, workload = next(iter(packed_layers(read(exported, served_on(TARGET))).items()))
+    with closing(Store(tmp_path / "kernels.db", TARGET)) as store:
+        for measured, us in ((workload, packed_us), (plain(workload), 2.0)):
+            algorithm, option = choices(measured, TARGET)[0]
+            store.add(bare(measured), [Trial(name_of(algorithm), option, (us,))])
+    report = compile_program(exported, TARGET, tmp_path / "model.so", tmp_path / "kernels.db")
+    assert [op.weights for op in report.ops if op.weights] == [weights]
+    assert report.packed == ((name,) if weights == "packed" else ())
