@@ -84,6 +84,15 @@ def packed_pattern(bitmap: Tensor, pattern: Pattern, distance: Callable) -> dict
             "offsets": Packed(function([bitmap, offsets], place), offsets, (BITMAP,))}
 
 
+def listed(starts, row) -> tuple:
+    """The first kept block of a row (or chunk of one), and the one after its last.
+
+    They are computed in front of the loop over them: TVM 0.27 forgets the bounds of a loop when it moves the loop around it
+    to begin at zero, as those of threads do.
+    """
+    return bind(load(starts, row)), bind(load(starts, row + 1))
+
+
 def _walk(bits, pattern: Pattern, begin: Callable, keep: Callable):
     """Calls `begin(row, kept blocks so far)` at each chunk of a row and `keep(first channel, tap, kept so far)` at each kept
     block; gives their number."""

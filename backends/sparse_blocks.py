@@ -13,7 +13,7 @@ from backends.convolution import finisher, merged_views, merged_window
 from backends.emit import bind, cast, constant, load, loop, loop_between, scratch, splat, store
 from backends.nest import loop_unless_one, nest, shared
 from backends.product import SMALL_WORK, tile_shapes, tiles_of, work
-from backends.sparse import VALUES, Pattern, packed_pattern
+from backends.sparse import VALUES, Pattern, listed, packed_pattern
 from backends.view import View
 from backends.window import Window, bordered, with_border
 from backends.workload import Lowering
@@ -119,7 +119,7 @@ def _tile(pattern: Pattern, vectors, row, tile: _Tile, image: View, buffers: dic
         for _, vector, place in results:
             store(sums, constant(0, "float32", vector.lanes), way * size + place, vector.lanes)
     corner = bind(image.at(0, tile.y[0] * window.stride[0], tile.x[0] * window.stride[1], 0))
-    for block, way in _listed(load(buffers["starts"], row), load(buffers["starts"], row + 1), ways):
+    for block, way in _listed(*listed(buffers["starts"], row), ways):
         begin = bind(corner + cast(load(buffers["offsets"], block), "int32"))
         for column in range(pattern.columns):
             weights = (block * pattern.columns + column) * pattern.rows

@@ -18,7 +18,7 @@ from backends.convolution import finisher, merged_views, merged_window
 from backends.emit import bind, cast, constant, load, loop, loop_between, scratch, splat, store, when
 from backends.nest import loop_unless_one, nest, shared
 from backends.product import tiles_of, work
-from backends.sparse import VALUES, Pattern, packed_pattern
+from backends.sparse import VALUES, Pattern, listed, packed_pattern
 from backends.transpose import transpose
 from backends.view import View
 from backends.window import Window
@@ -236,7 +236,7 @@ def _row(tile: _Tile, number, row, given, buffers: dict, sums, fresh: bool) -> N
     for place in range(0, pattern.rows * width, lanes):
         start = constant(0, "float32", lanes) if fresh else load(sums, begin + place, lanes)
         store(kept, start, place, lanes)
-    with loop_between(load(buffers["starts"], number), load(buffers["starts"], number + 1)) as block:
+    with loop_between(*listed(buffers["starts"], number)) as block:
         x = bind(tile.pixel + cast(load(buffers["offsets"], block), "int32"))
         for column in range(pattern.columns):
             weights = (block * pattern.columns + column) * pattern.rows

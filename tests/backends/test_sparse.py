@@ -2,6 +2,7 @@
 
 import math
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -124,26 +125,44 @@ def test_blocks_are_unpacked_exactly(shape, blocks, keep, integer):
     np.testing.assert_array_equal(out, weight.numpy())
 
 
-LAYER = Workload("conv2d", (("x", Tensor((1, 20, 9, 9), "float32", "channels_last")), ("weight", Tensor((24, 20, 3, 3), "float32")),
-                            ("bias", Tensor((24,), "float32"))),
-                 (("stride", (1, 1)), ("padding", (1, 1)), ("dilation", (1, 1)), ("groups", 1), ("low", -math.inf),
-                  ("high", math.inf)), Tensor((1, 24, 9, 9), "float32", "channels_last"))
+def layer(inputs: int, outputs: int, side: int, groups: int = 1) -> Workload:
+    """A 3x3 convolution."""
+    image = [Tensor((1, channels, side, side), "float32", "channels_last") for channels in (inputs, outputs)]
+    return Workload(
+        "conv2d", (("x", image[0]), ("weight", Tensor((outputs, inputs // groups, 3, 3), "float32")),
+                   ("bias", Tensor((outputs,), "float32"))),
+        (("stride", (1, 1)), ("padding", (1, 1)), ("dilation", (1, 1)), ("groups", groups), ("low", -math.inf),
+         ("high", math.inf)), image[1])
+
+
+def refused(form: str, blocks: tuple[int, int], dense: Workload, target) -> list[str]:
+    """Why the tuner refused options of a sparse layer, if it did; it measures some."""
+    _, unpack = stored(sparse(dense["weight"].shape, *blocks, 0.4), form, *blocks)
+    trials = tune(compound(dense, unpack), target)
+    assert trials
+    return [trial.refused for trial in trials if trial.refused]
+
+
+FORMS = [("unpack_bitmap", (1, 1)), ("unpack_blocks", (16, 1)), ("unpack_blocks", (4, 4))]
 
 
 @pytest.mark.parametrize("target", ["local", "x86-64-v3"])
-@pytest.mark.parametrize("form, blocks", [("unpack_bitmap", (1, 1)), ("unpack_blocks", (8, 1)), ("unpack_blocks", (4, 4))])
+@pytest.mark.parametrize("form, blocks", FORMS)
 def test_the_tuner_refuses_no_option_on_any_target(form, blocks, target):
-    _, unpack = stored(sparse((24, 20, 3, 3), *blocks, 0.3), form, *blocks)
-    trials = tune(compound(LAYER, unpack), load(target))
-    assert trials and not [trial.refused for trial in trials if trial.refused]
+    assert not refused(form, blocks, layer(20, 24, 9), load(target))
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("form, blocks", FORMS)
+def test_several_threads_compute_what_one_does(form, blocks, threads):
+    target = replace(load("local"), threads=threads)
+    assert target.threads_for(int(0.3 * 64 * 64 * 9 * 15**2) // target.lanes) == threads
+    assert not refused(form, blocks, layer(64, 64, 15), target)
 
 
 @pytest.mark.parametrize("blocks, groups", [((16, 1), 3), ((8, 3), 1)])
 def test_blocks_that_cross_groups_or_end_past_the_inputs_are_left_to_unpacking(blocks, groups):
-    workload = Workload(
-        "conv2d", (("x", Tensor((1, 30, 9, 9), "float32")), ("weight", Tensor((60, 30 // groups, 3, 3), "float32")),
-                   ("bias", Tensor((60,), "float32"))),
-        (("stride", (1, 1)), ("padding", (1, 1)), ("dilation", (1, 1)), ("groups", groups)), Tensor((1, 60, 9, 9), "float32"))
+    workload = layer(30, 60, 9, groups)
     _, unpack = stored(sparse((60, 30 // groups, 3, 3), *blocks, 0.5), "unpack_blocks", *blocks)
     served = [a.serves(compound(workload, unpack), TARGET) for a in algorithms("conv2d_unpack_blocks")]
     assert any(served) == (groups == 1), "30 inputs are ten blocks of three"
