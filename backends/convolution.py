@@ -12,6 +12,7 @@ from backends.emit import clamp, load
 from backends.epilogue import integer_epilogue
 from backends.nest import loop_unless_one, shared
 from backends.product import Arithmetic, product, product_options, work
+from backends.sink import Sink
 from backends.view import View
 from backends.window import Window, bordered, regrouped
 from backends.workload import CHANNELS_LAST, Lowering, Packed
@@ -33,32 +34,26 @@ def convolution_options(workload, target, arithmetic: Arithmetic) -> list[dict]:
 
 def convolution(workload, target, option: dict, arithmetic: Arithmetic, ending: Ending | None = None) -> Lowering:
     """The product of (x, weight, bias and scales); it ends in `last_step` if no other ending is given."""
-    window, ending = _window(workload, arithmetic), ending or _plain_ending(workload)
+    window, ending = _window(workload, arithmetic), ending or plain_ending(workload)
     blocks = blocks_of(window.group_outputs, target.lanes, option["vectors"])
     packed = arithmetic.pack(workload["weight"], blocks, window.groups)
     fill = dict(workload.arguments).get("zero_point", 0)
     threads = target.threads_for(work(window) // arithmetic.chunk // target.lanes)
 
     def body(buffers, sink):
-        image = View.of(buffers["x"], workload["x"])
-        if window.batch < workload["x"].shape[0] or window.out != Window.of(workload).out:
-            image, sink = image.flat(), sink.flat()
-
-        def finish_image(n):
-            def finish(sums, y, x, c, lanes):
-                sink.put(ending.value(buffers, sums, y, x, c, lanes), n, y, x, c, lanes)
-            return finish
+        image, results = merged_views(workload, buffers, sink)
         with loop_unless_one(window.batch) as n:
             x = _image(image.of_image(n), workload, window, arithmetic, fill, target.lanes, threads)
             with shared(threads) as share, loop_unless_one(window.groups) as g:
                 inputs = ceil(window.group_inputs / arithmetic.chunk) * arithmetic.chunk
                 base = g * (packed.tensor.size // window.groups)
                 product(window, arithmetic, target.lanes, share, option, x.from_channel(g * inputs),
-                        buffers["weight"], base, g * window.group_outputs, finish_image(n))
+                        buffers["weight"], base, g * window.group_outputs, finisher(buffers, results, n, ending))
     return Lowering(body, {"weight": packed, **ending.packed})
 
 
-def _plain_ending(workload) -> Ending:
+def plain_ending(workload) -> Ending:
+    """The op's own last step."""
     def value(buffers, sums, y, x, c, lanes):
         parameters = [load(buffers[name], c, lanes) for name in workload.parameters]
         return last_step(workload, sums, parameters, lanes)
@@ -66,12 +61,29 @@ def _plain_ending(workload) -> Ending:
 
 
 def _window(workload, arithmetic: Arithmetic) -> Window:
-    """The workload's window; where each output pixel reads its own place, all pixels of all images are one row."""
+    return Window.of(workload).columns_merged if arithmetic.merged else merged_window(workload)
+
+
+def merged_window(workload) -> Window:
+    """The workload's window: where each output pixel reads its own place, all pixels of all images are one row."""
     window, (batch, _, *size) = Window.of(workload), workload["x"].shape
-    if arithmetic.merged:
-        return window.columns_merged
     mergeable = batch == 1 or not size or workload["x"].layout == CHANNELS_LAST
     return window.flat() if window.plain and mergeable else window
+
+
+def merged_views(workload, buffers: dict, sink) -> tuple[View, Sink]:
+    """The input's view and the sink, flat where the merged window is."""
+    image, window = View.of(buffers["x"], workload["x"]), merged_window(workload)
+    if window.batch < workload["x"].shape[0] or window.out != Window.of(workload).out:
+        return image.flat(), sink.flat()
+    return image, sink
+
+
+def finisher(buffers: dict, sink, n, ending: Ending):
+    """A function that takes sums of image n through the last step to the sink: `finish(sums, y, x, c, lanes)`."""
+    def finish(sums, y, x, c, lanes):
+        sink.put(ending.value(buffers, sums, y, x, c, lanes), n, y, x, c, lanes)
+    return finish
 
 
 def _image(x: View, workload, window: Window, arithmetic: Arithmetic, fill, lanes: int, threads: int) -> View:

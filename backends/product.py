@@ -149,13 +149,13 @@ def _tilings(window: Window, target) -> Iterator[dict]:
     every = -(-window.group_outputs // target.lanes)
     for vectors in range(1, min(every, 6) + 1):
         room = max(1, (registers - vectors) // vectors)
-        for rows, columns in _shapes(window.out, room):
+        for rows, columns in tile_shapes(window.out, room):
             alone = (rows, columns) == window.out or vectors == every  # one tile or one block: no order to choose
             for outer in ("channels",) if alone else ("channels", "pixels"):
                 yield {"rows": rows, "columns": columns, "vectors": vectors, "outer": outer}
 
 
-def _shapes(out: tuple[int, int], room: int) -> set[tuple[int, int]]:
+def tile_shapes(out: tuple[int, int], room: int) -> set[tuple[int, int]]:
     """Tiles of at most `room` pixels that divide a row evenly, or whole rows of a small image."""
     if out[1] > room:
         tiles = ceil(out[1] / room)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from backends.emit import constant, load, loop, scratch, segments, store
-from backends.nest import nest, shared
+from backends.nest import loop_unless_one, nest, shared
 from backends.view import View, sides
 from backends.workload import CHANNELS_LAST, Tensor, Workload
 
@@ -82,25 +82,29 @@ class Window:
         return replace(self, batch=1, size=row, out=row)
 
 
-def bordered(x: View, tensor: Tensor, window: Window, fill: float, lanes: int, threads: int, spare: int = 0) -> View:
-    """The kernel's own copy of one image, in the same layout, with a border of `fill` where the kernel reads past it, and
-    `spare` elements of any value at its end.
+def with_border(tensor: Tensor, window: Window, gap: int = 0, spare: int = 0) -> Tensor:
+    """What `bordered` gives of images `tensor`: one image with its border (and its gaps as channels), or the tensor itself
+    where it needs none."""
+    if not spare and not any(side for sides in window.border for side in sides):
+        return tensor
+    return Tensor((1, window.inputs + gap, *window.within_border().size), tensor.dtype, tensor.layout)
+
+
+def bordered(x: View, tensor: Tensor, window: Window, fill: float, lanes: int, threads: int, gap: int = 0,
+             spare: int = 0) -> View:
+    """The kernel's own copy of one image, in the same layout, with a border of `fill` where the kernel reads past it, `gap`
+    numbers unused after each pixel's channels (which lie last), and `spare` unused numbers at its end.
 
     The view's row 0 and column 0 are the border's. Without a border or spare elements the image itself.
     """
-    (above, below), (left, right) = window.border
-    if not any((above, below, left, right, spare)):
+    copy = with_border(tensor, window, gap, spare)
+    if copy is tensor:
         return x
-    height, width = (window.size[0] + above + below, window.size[1] + left + right)
-    copy = Tensor((1, window.inputs, height, width), tensor.dtype, tensor.layout)
-    buffer = scratch(copy.size + spare, tensor.dtype)
-    view = View.of(buffer, copy)
-    if tensor.layout == CHANNELS_LAST:
-        wide, planes = window.inputs, 1
-    else:
-        wide, planes = 1, window.inputs
+    (above, _), (left, _) = window.border
+    view = View.of(scratch(copy.size + spare, tensor.dtype), copy)
+    wide, planes = (window.inputs, 1) if tensor.layout == CHANNELS_LAST else (1, window.inputs)
     with shared(threads) as share:
-        _copy_rows(x, view, window.size, wide, (above, left), (height, width), fill, tensor.dtype, lanes, planes, share)
+        _copy_rows(x, view, window.size, wide, (above, left), copy.shape[2:], fill, tensor.dtype, lanes, planes, share)
     return view
 
 
@@ -113,11 +117,19 @@ def _copy_rows(x: View, to: View, size, wide: int, corner, whole, fill, dtype, l
                 c, y = index["channels"], index["rows"]
                 begin = to.at(0, first + y, 0, c)
                 if not inside:
-                    _fill_row(to.buffer, begin, columns * wide, fill, dtype, lanes)
+                    _fill_row(to.buffer, begin, columns * to.column, fill, dtype, lanes)
                     continue
-                _fill_row(to.buffer, begin, left * wide, fill, dtype, lanes)
-                copy(x.buffer, x.at(0, y, 0, c), to.buffer, begin + left * wide, width * wide, lanes)
-                _fill_row(to.buffer, begin + (left + width) * wide, (columns - left - width) * wide, fill, dtype, lanes)
+                _fill_row(to.buffer, begin, left * to.column, fill, dtype, lanes)
+                _copy_pixels(x, x.at(0, y, 0, c), to, begin + left * to.column, width, wide, lanes)
+                _fill_row(to.buffer, begin + (left + width) * to.column, (columns - left - width) * to.column, fill, dtype,
+                          lanes)
+
+
+def _copy_pixels(x: View, begin, to: View, place, width: int, wide: int, lanes: int) -> None:
+    """Neighbouring pixels of a row: at once where they lie as densely as in the image."""
+    pixels, numbers = (1, width * wide) if to.column == wide else (width, wide)
+    with loop_unless_one(pixels) as pixel:
+        copy(x.buffer, begin + pixel * wide, to.buffer, place + pixel * to.column, numbers, lanes)
 
 
 def _fill_row(buffer, begin, size: int, fill, dtype: str, lanes: int) -> None:

@@ -97,10 +97,13 @@ def masked(layer: nn.Module) -> bool:
 
 def bitmap(weight: torch.Tensor, values: torch.Tensor | Packed) -> Packed:
     """A sparse tensor as one bit a number, row-major, lowest bit of a byte first, and its non-zero `values` in order."""
-    bits = (weight != 0).flatten().to(torch.uint8)
-    padded = nn.functional.pad(bits, (0, -len(bits) % 8)).view(-1, 8)
-    packed = (padded << torch.arange(8, dtype=torch.uint8)).sum(1).to(torch.uint8)
-    return Packed("unpack_bitmap", {"bitmap": packed, "values": values, "shape": list(weight.shape)})
+    return Packed("unpack_bitmap", {"bitmap": packed_bits(weight != 0), "values": values, "shape": list(weight.shape)})
+
+
+def packed_bits(mask: torch.Tensor) -> torch.Tensor:
+    """A boolean tensor as uint8 [ceil(n / 8)], row-major, lowest bit of a byte first."""
+    padded = nn.functional.pad(mask.flatten().to(torch.uint8), (0, -mask.numel() % 8)).view(-1, 8)
+    return (padded << torch.arange(8, dtype=torch.uint8)).sum(1).to(torch.uint8)
 
 
 def stored_form(layer: nn.Module, weight: torch.Tensor) -> torch.Tensor | Packed:

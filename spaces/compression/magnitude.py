@@ -1,8 +1,8 @@
 """Pruning by magnitude with retraining (Han et al., 2015 [11]): the smallest weights of a trained layer
 become zero and stay zero while the others are trained on from the values they have.
 
-Stored as one mask bit a weight and the kept values, where that is smaller than all values. The
-weights are unpacked when they are loaded, so this saves bytes and no time; biases are not pruned.
+Stored as one mask bit a weight and the kept values, where that is smaller than all values; where few are kept, a
+convolution or dense layer in floats is computed from those alone. Biases are not pruned.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Magnitude(Compression):
     SOURCE: ClassVar[str] = "Han et al., 2015 [11]"
     PHASE: ClassVar[int] = SPARSIFY
     APPLIES: ClassVar[tuple[str, ...]] = (POINTWISE, CONV, DEPTHWISE, DENSE)
-    GAIN: ClassVar[str] = "bytes: bitmap and kept values; no time without a sparse kernel"
+    GAIN: ClassVar[str] = "bytes: bitmap and kept values; time where few are kept"
     keep: float = 0.5
 
     def __post_init__(self):

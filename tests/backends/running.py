@@ -45,12 +45,13 @@ def memory(value: torch.Tensor, tensor: Tensor) -> np.ndarray:
 
 
 def check(op: str, algorithm: str, names: list[str], inputs: list[torch.Tensor], arguments: dict, expected,
-          image: str = "channels_last", tolerance: float = 1e-4) -> None:
+          image: str = "channels_last", tolerance: float = 1e-4, unpack: Workload | None = None) -> None:
     """Runs every option of an algorithm on a workload and compares with the expected result, within `tolerance` of the
-    largest where it is a float. The first input lies as `image` says; weights lie plain."""
-    layouts = [image if name not in ("weight", "bitmap", "values") else "plain" for name in names]
+    largest where it is a float. The first input lies as `image` says; weights lie plain. `unpack`: what would unpack the
+    tensors called `weight.<name>`."""
+    layouts = ["plain" if name.partition(".")[0] in ("weight", "bitmap", "values") else image for name in names]
     tensors = tuple((name, tensor_of(value, layout)) for name, value, layout in zip(names, inputs, layouts))
-    workload = Workload(op, tensors, tuple(arguments.items()), tensor_of(expected, "channels_last"))
+    workload = Workload(op, tensors, tuple(arguments.items()), tensor_of(expected, "channels_last"), unpack=unpack)
     module = algorithm_named(op, algorithm)
     if not module.serves(workload, TARGET):
         return

@@ -12,7 +12,8 @@ from spaces.freeze import freeze
 from spaces.gene import SpaceError, load, names, parse
 from spaces.method import QUANTISE
 
-TOKENS = {"svd": "svd-rank2", "magnitude": "magnitude-keep0.3", "tensor_train": "tensor_train-rank2"}
+TOKENS = {"svd": "svd-rank2", "magnitude": "magnitude-keep0.3", "tensor_train": "tensor_train-rank2",
+          "block_sparse": "block_sparse-rows4-keep0.3"}
 HOME = {CONV: ("conv", "conv"), POINTWISE: ("mbconv-expand3", "expand"), DEPTHWISE: ("mbconv-expand3", "depthwise"),
         DENSE: ("classifier", "dense")}
 SHAPE = (3, 12, 12)

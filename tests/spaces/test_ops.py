@@ -126,6 +126,7 @@ EXAMPLES = {
     "unpack_pow2": lambda: (torch.randint(0, 255, (2, 4), dtype=torch.uint8), 4, [2, 7]),
     "unpack_ternary": lambda: (*torch.randint(0, 255, (2, 2, 1), dtype=torch.uint8), [2, 7]),
     "unpack_signs": lambda: (torch.randint(0, 255, (2, 1), dtype=torch.uint8), [2, 7]),
+    "unpack_blocks": lambda: (torch.tensor([5], dtype=torch.uint8), torch.randn(2, 2, 4), [7, 3, 1, 1]),
 }
 
 

@@ -1,0 +1,90 @@
+"""Block-sparse weights: the stored form against plain loops, and which blocks are kept."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load as loaded
+from safetensors.torch import save
+
+import spaces.ops
+from spaces.block_mask import BlockMask, largest_blocks
+from spaces.freeze import freeze
+from spaces.gene import SpaceError, parse
+
+spaces.ops.register_all()
+OPS = torch.ops.netwright
+SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 20), st.sampled_from([(), (1, 1), (3, 3), (2, 3)]))
+BLOCKS = st.tuples(st.integers(1, 17), st.integers(1, 9))
+
+
+def unpacked(bits, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The definition: block after block, outputs, then inputs, then the kernel's pixels."""
+    _, columns, rows = values.shape
+    (outputs, inputs, *_), kept = shape, iter(values)
+    bits, whole = iter(bits), np.zeros((outputs, inputs, int(np.prod(shape[2:]))), values.dtype)
+    for o in range(0, outputs, rows):
+        for c in range(0, inputs, columns):
+            for tap in range(whole.shape[2]):
+                if next(bits):
+                    part = whole[o:o + rows, c:c + columns, tap]
+                    part[:] = next(kept).T[:part.shape[0], :part.shape[1]]
+    return whole.reshape(shape)
+
+
+@given(shape=SHAPES, blocks=BLOCKS, keep=st.floats(0, 1), seed=st.integers(0, 2**31), integer=st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_stored_blocks_are_what_plain_loops_unpack(shape, blocks, keep, seed, integer):
+    rng, shape, (rows, columns) = np.random.default_rng(seed), (*shape[:2], *shape[2]), blocks
+    count = -(-shape[0] // rows) * -(-shape[1] // columns) * int(np.prod(shape[2:]))
+    bits = rng.random(count) < keep
+    values = rng.integers(-127, 128, (int(bits.sum()), columns, rows)).astype("int8" if integer else "float32")
+    out = OPS.unpack_blocks(torch.from_numpy(np.packbits(bits, bitorder="little")), torch.from_numpy(values), list(shape))
+    np.testing.assert_array_equal(out.numpy(), unpacked(bits, values, shape))
+
+
+@given(shape=SHAPES, blocks=BLOCKS, keep=st.floats(0.001, 1), seed=st.integers(0, 2**31))
+@settings(max_examples=60, deadline=None)
+def test_masked_weights_survive_packing_saving_and_unpacking(shape, blocks, keep, seed):
+    torch.manual_seed(seed)
+    weight = torch.randn(*shape[:2], *shape[2])
+    mask = largest_blocks(weight, *blocks, keep)
+    packed = BlockMask(mask, *blocks).pack(weight * mask)
+    tensors = {name: packed.arguments[name].contiguous() for name in ("bitmap", "values")}
+    assert packed.stored_bytes == sum(tensor.nbytes for tensor in tensors.values())
+    read = loaded(save(tensors))
+    np.testing.assert_array_equal(OPS.unpack_blocks(read["bitmap"], read["values"], packed.arguments["shape"]), weight * mask)
+
+
+def test_the_blocks_of_largest_norm_are_kept():
+    weight = torch.tensor([[1.0, 0.1, 3.0], [1.0, 0.1, 0.0], [0.2, 0.9, 1.1], [0.2, 0.9, 1.1]])
+    expected = torch.tensor([[0.0, 0, 1], [0, 0, 1], [0, 0, 1], [0, 0, 1]])
+    torch.testing.assert_close(largest_blocks(weight, 2, 1, 0.34), expected)
+
+
+@given(shape=SHAPES, blocks=BLOCKS, keep=st.floats(0.001, 1))
+@settings(max_examples=60, deadline=None)
+def test_a_mask_keeps_its_share_of_blocks(shape, blocks, keep):
+    weight, (rows, columns) = torch.randn(*shape[:2], *shape[2]), blocks
+    mask = largest_blocks(weight, rows, columns, keep)[::rows, ::columns]
+    assert int(mask.sum()) == max(1, round(keep * mask.numel()))
+
+
+def test_a_frozen_layer_stores_bitmap_and_blocks_only():
+    layer = torch.nn.Sequential(parse("compression", "block_sparse-rows8-columns2-keep0.25").prepare(torch.nn.Conv2d(6, 20, 3)))
+    state = freeze(layer).state_dict()
+    assert state["0.weight_bitmap"].shape == (-(-3 * 3 * 9 // 8),)
+    assert state["0.weight_values"].shape == (round(0.25 * 81), 2, 8) and "0.weight" not in state
+
+
+def test_stored_blocks_that_do_not_fit_are_named():
+    bitmap, values = torch.zeros(1, dtype=torch.uint8), torch.zeros(1, 1, 4)
+    with pytest.raises(ValueError, match=r"bitmap is torch.uint8 \[1\]; 18 blocks of 4x1 need uint8 \[3\]"):
+        OPS.unpack_blocks(bitmap, values, [8, 9])
+    with pytest.raises(ValueError, match=r"values are \[4\]; they must be \[kept, columns, rows\]"):
+        OPS.unpack_blocks(bitmap, values[0, 0], [8, 1])
+    with pytest.raises(ValueError, match=r"bitmap is torch.int32 \[1\]; 4 weights need uint8 \[1\]"):
+        OPS.unpack_bitmap(bitmap.int(), values[0, 0], [2, 2])
+    with pytest.raises(SpaceError, match="block_sparse rows is 0; it can be 1 to 64"):
+        parse("compression", "block_sparse-rows0")
