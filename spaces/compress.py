@@ -13,7 +13,7 @@ from torch import fx, nn
 
 from spaces.build import Network
 from spaces.candidate import Candidate
-from spaces.gene import SpaceError
+from spaces.gene import SpaceError, placed
 from spaces.method import FACTORISE, QUANTISE, SPARSIFY, STRUCTURE, Compression
 from spaces.trace import finite, fold_norms, trace
 
@@ -91,4 +91,5 @@ def _replace(graph: fx.GraphModule, path: str, method: Compression) -> None:
         layer = graph.get_submodule(target)
         if not all(finite(parameter) for parameter in layer.parameters()):
             raise SpaceError(f"{target}: the trained weights are not finite, so {method} cannot compress them")
-        graph.set_submodule(target, method.prepare(layer))
+        with placed(target):
+            graph.set_submodule(target, method.prepare(layer))

@@ -45,18 +45,18 @@ def memory(value: torch.Tensor, tensor: Tensor) -> np.ndarray:
 
 
 def check(op: str, algorithm: str, names: list[str], inputs: list[torch.Tensor], arguments: dict, expected,
-          image: str = "channels_last") -> None:
+          image: str = "channels_last", out: str = "channels_last") -> None:
     """Runs every option of an algorithm on a workload and compares with the expected result. The first input lies as
-    `image` says; weights lie plain."""
+    `image` says, the result as `out`; weights lie plain."""
     layouts = [image if name not in ("weight", "bitmap", "values") else "plain" for name in names]
     tensors = tuple((name, tensor_of(value, layout)) for name, value, layout in zip(names, inputs, layouts))
-    workload = Workload(op, tensors, tuple(arguments.items()), tensor_of(expected, "channels_last"))
+    workload = Workload(op, tensors, tuple(arguments.items()), tensor_of(expected, out))
     module = algorithm_named(op, algorithm)
     if not module.serves(workload, TARGET):
         return
     for option in module.options(workload, TARGET):
-        out = run(module, workload, option, inputs)
+        result = run(module, workload, option, inputs)
         if expected.dtype.is_floating_point and "int8" not in op:
-            np.testing.assert_allclose(out, expected.numpy(), rtol=1e-4, atol=1e-4 * float(expected.abs().max() + 1e-6))
+            np.testing.assert_allclose(result, expected.numpy(), rtol=1e-4, atol=1e-4 * float(expected.abs().max() + 1e-6))
         else:
-            np.testing.assert_array_equal(out, expected.numpy())
+            np.testing.assert_array_equal(result, expected.numpy())

@@ -113,6 +113,8 @@ EXAMPLES = {
                             *(torch.full((3,), v, dtype=torch.int32) for v in (5, 2**30, 38)), 4, 0.0, 255.0),
     "quantize": lambda: (torch.randn(2, 3), 31.0, 128),
     "unpack_bitmap": lambda: (torch.tensor([5], dtype=torch.uint8), torch.tensor([1.0, 2.0]), [2, 2]),
+    "unpack_codebook": lambda: (torch.tensor([0b10011100], dtype=torch.uint8), torch.randn(2, 4, 3), 2, [2, 5]),
+    "unpack_hashed": lambda: (torch.randn(3), 7, [2, 4]),
 }
 
 
