@@ -1,9 +1,11 @@
 """Reading the packed codes of `unpack_codebook`: which bits hold the code of a sub-vector."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil, prod
 
 from backends.emit import bind, cast, constant, load
+from backends.nest import Share, nest
 from backends.workload import Workload
 
 
@@ -40,3 +42,31 @@ class Codes:
         last = ceil(self.outputs * self.segments * self.positions * self.bits / 8) - 1
         high = cast(load(buffer, tirx.min((first >> 3) + 1, last)), "int32") << constant(8, "int32")
         return bind((low | high) >> (first & 7) & constant(2**self.bits - 1, "int32"))
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """`count` blocks of `width` outputs that cover all of them; the last begins earlier and overlaps its neighbour where the
+    outputs are no multiple."""
+
+    outputs: int
+    width: int
+    count: int
+
+    def first(self, block):
+        """The first output of a block."""
+        from tvm import tirx
+
+        return tirx.min(block * self.width, self.outputs - self.width) if self.outputs % self.width else block * self.width
+
+
+def blocks_of_outputs(outputs: int, width: int) -> Blocks:
+    """Blocks of a dense layer of at least `width` outputs."""
+    return Blocks(outputs, width, ceil(outputs / width))
+
+
+@contextmanager
+def for_each_block(blocks: Blocks, share: Share | None):
+    """`with for_each_block(blocks, share) as block`: its number; a thread takes its share."""
+    with nest({"channels": blocks.count, "rows": 1, "columns": 1}, "channels", share) as index:
+        yield index["channels"]
