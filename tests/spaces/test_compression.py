@@ -7,9 +7,10 @@ from torch.nn.utils import parametrize
 from spaces.block import CONV, DENSE, DEPTHWISE, POINTWISE
 from spaces.build import build
 from spaces.candidate import Candidate, fits
-from spaces.compress import prepare
+from spaces.compress import coded, prepare
 from spaces.freeze import freeze
 from spaces.gene import SpaceError, load, names, parse
+from spaces.huffman import stored_bytes
 from spaces.method import QUANTISE
 
 TOKENS = {"svd": "svd-rank2", "magnitude": "magnitude-keep0.3", "product_quantised": "product_quantised-bits2"}
@@ -61,7 +62,8 @@ def test_a_method_trains_and_freezes_to_what_was_trained(name, kind, tail, warm)
 @pytest.mark.parametrize("name, kind", CASES)
 def test_a_method_changes_what_is_stored(name, kind, warm):
     def stored(chain):
-        return sum(t.nbytes for t in freeze(prepared(line(kind, chain), warm)).state_dict().values())
+        state = freeze(prepared(line(kind, chain), warm)).state_dict()
+        return sum(stored_bytes({n: t.numpy() for n, t in state.items()}, coded(Candidate.parse(line(kind, chain)))).values())
     assert stored(TOKENS.get(name, name)) < stored("none")
 
 
