@@ -2,7 +2,7 @@
 
 Compiled kernels may crash or hang, so these functions are called through `backends.worker.Worker`. They
 take paths and plain values, give plain values, and meet a candidate only in its folder: model.pt2,
-weights.safetensors, model.so.
+weights.safetensors (and weights.nw), model.so.
 """
 
 from dataclasses import asdict
@@ -24,11 +24,10 @@ def load_program(folder: Path):
 
 def open_library(folder: Path, parameters: list[str]):
     """The candidate's compiled code with its stored weights."""
-    from safetensors.numpy import load_file
-
     from backends.library import Library
+    from spaces.weights import read
 
-    return Library(folder / "model.so", parameters, load_file(folder / "weights.safetensors"))
+    return Library(folder / "model.so", parameters, read(folder))
 
 
 def compile_and_measure(folder: Path, target_name: str, images: np.ndarray) -> dict[str, Any]:

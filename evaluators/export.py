@@ -2,8 +2,9 @@
 
     model.so             the compiled network (code only), for the card's target
     weights.safetensors  the stored tensors: what `stored_bytes` counts
+    weights.nw           those of them that are entropy coded, where any are
     model.pt2            the same network for plain torch: `torch.export.load("model.pt2").module()`
-    run.py               classifies an image with tvm, numpy and Pillow
+    run.py, weights.py   classifies an image with tvm, numpy and Pillow
     candidate.txt, card.json, card.md
 """
 
@@ -16,7 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.compiled import load_program
-from evaluators.subject import COPIED, check_files
+from evaluators.subject import check_files, files_to_copy
+from spaces import weights
+from spaces.candidate import Candidate
+from spaces.compress import coded
 
 
 class ExportError(ValueError):
@@ -32,9 +36,10 @@ def export(scorer, row: dict[str, Any], folder: Path) -> None:
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         aside.mkdir(parents=True)
-        for name in COPIED:
+        for name in files_to_copy(source):
             shutil.copyfile(source / name, aside / name)
-        shutil.copyfile(Path(__file__).parent / "templates" / "run.py", aside / "run.py")
+        for script in (Path(__file__).parent / "templates" / "run.py", Path(weights.__file__)):
+            shutil.copyfile(script, aside / script.name)
         _save_plain(source, aside / "model.pt2")
         card = _card(scorer, row, source)
         (aside / "card.json").write_text(json.dumps(card, indent=1))
@@ -58,10 +63,8 @@ def _save_plain(source: Path, path: Path) -> None:
 
 
 def _card(scorer, row: dict[str, Any], source: Path) -> dict[str, Any]:
-    from safetensors.numpy import load_file
-
     timing, data = json.loads((source / "timing.json").read_text()), scorer.dataset
-    tensors = load_file(source / "weights.safetensors")
+    files = weights.sizes(source)
     return {
         "candidate": row["candidate"], "id": row["id"],
         "data": {"source": scorer.study.data.source, "path": scorer.study.data.path, "classes": list(data.classes),
@@ -71,11 +74,26 @@ def _card(scorer, row: dict[str, Any], source: Path) -> dict[str, Any]:
                                                  "stored_bytes", "macs", "parameters", "peak_memory_bytes")},
         "target": {"name": scorer.study.target.name, **scorer.study.provenance},
         "parameters": timing["compiled"]["parameters"],
-        "bytes_by_tensor": {name: tensor.nbytes for name, tensor in tensors.items()},
-        "header_bytes": (source / "weights.safetensors").stat().st_size - sum(t.nbytes for t in tensors.values()),
+        "bytes_by_tensor": files,
+        "header_bytes": {file: (source / file).stat().st_size - sum(tensors.values()) for file, tensors in files.items()},
+        "coding_would_grow": _grown(row["candidate"], files[weights.PLAIN_FILE]),
         "kernels": [{key: op[key] for key in ("node", "workload", "algorithm")} for op in timing["compiled"]["ops"]],
         "verification": timing["verification"], "netwright": metadata.version("netwright"),
     }
+
+
+def _grown(candidate: str, plain: dict[str, int]) -> list[str]:
+    """Tensors of entropy-coded layers that are stored as they are, since their codes would be larger."""
+    below = tuple(f"{path}." for path in coded(Candidate.parse(candidate)))
+    return [name for name in plain if below and name.startswith(below)]
+
+
+def _entropy_coded(card: dict[str, Any]) -> str:
+    """What the card says of entropy coding; nothing where no layer asks for it."""
+    files = card["bytes_by_tensor"].get(weights.CODED_FILE, {})
+    grown = ", ".join(card["coding_would_grow"])
+    said = f"Entropy coded: {len(files)} tensors, {sum(files.values()):,} bytes." if files else ""
+    return said + (f" Stored as they are, since codes would be larger: {grown}." if grown else "")
 
 
 def _markdown(card: dict[str, Any]) -> str:
@@ -90,10 +108,12 @@ def _markdown(card: dict[str, Any]) -> str:
 | accuracy, validation ({card['data']['images']['validation']} images) | {figures['accuracy']:.4f} |
 | accuracy, test ({card['data']['images']['test']} images) | {test} |
 | latency, measured on {card['target']['name']} ({card['target'].get('processor', '')}) | {figures['latency_ms']:.4f} ms, 95% interval {low_high[0]:.4f} to {low_high[1]:.4f} |
-| stored bytes (payload of weights.safetensors; its header: {card['header_bytes']}) | {figures['stored_bytes']:,} |
+| stored bytes (payload of the weights; headers: {sum(card['header_bytes'].values())}) | {figures['stored_bytes']:,} |
 | multiply-accumulates | {figures['macs']:,} |
 | parameters | {figures['parameters']:,} |
 | peak memory of activations | {figures['peak_memory_bytes']:,} bytes |
+
+{_entropy_coded(card)}
 
 Data: {card['data']['source']} {card['data']['path']}, classes {', '.join(card['data']['classes'])}.
 

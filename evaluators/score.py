@@ -20,6 +20,7 @@ from evaluators.pipeline import shapes_fixed, trained, untrained
 from evaluators.pipeline import teacher as train_teacher
 from evaluators.subject import FilesError, Subject, check_files, export_program, save
 from spaces.candidate import Candidate
+from spaces.compress import coded
 from spaces.prepared import EmptyRange
 from spaces.space import Space
 
@@ -112,7 +113,7 @@ class Scorer:
         if not any(c.metric in counted for c in self._constraints) or not shapes_fixed(candidate):
             return Result("scored")
         try:
-            subject = self._subject(untrained(candidate, self.dataset, self.study.train), None)
+            subject = self._subject(candidate, untrained(candidate, self.dataset, self.study.train), None)
         except EmptyRange:
             return Result("scored")
         metrics = {key: value for e in counted.values() for key, value in e().evaluate(subject).items()}
@@ -121,15 +122,16 @@ class Scorer:
     def _evaluate(self, candidate: Candidate, folder: Path) -> dict[str, float]:
         seed = (self.study.study.seed + int(candidate.id, 16)) % 2**31
         network, seconds = trained(candidate, self.dataset, self.study.train, seed, self._teacher_for(candidate))
-        subject = self._subject(network, folder)
-        save(network, subject.program, str(candidate), folder)
+        subject = self._subject(candidate, network, folder)
+        save(network, subject.program, candidate, folder)
         metrics = {"train_seconds": seconds}
         for evaluator in evaluators():
             metrics |= evaluator().evaluate(subject)
         return metrics
 
-    def _subject(self, network, folder: Path | None) -> Subject:
-        return Subject(network, export_program(network, self.dataset), self.dataset, lambda: self._timing(folder))
+    def _subject(self, candidate: Candidate, network, folder: Path | None) -> Subject:
+        return Subject(network, export_program(network, self.dataset), self.dataset, coded(candidate),
+                       lambda: self._timing(folder))
 
     def _timing(self, folder: Path) -> dict[str, Any]:
         images = self.dataset.normalised(self.dataset.validation.images[:VERIFIED_IMAGES]).numpy()

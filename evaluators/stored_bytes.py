@@ -1,16 +1,20 @@
-"""Bytes that are really stored: the payload of the candidate's `weights.safetensors`.
+"""Bytes that are really stored: the payload of the candidate's `weights.safetensors`, and of `weights.nw` where layers are
+entropy coded.
 
-Values, mask bits, scales and biases all count. The file's own header (tensor names, shapes,
-offsets) does not; its size stands in the card.
+Values, mask bits, scales, biases, codes and code tables all count. The files' own headers (tensor names, shapes,
+offsets) do not; their sizes stand in the card.
 """
 
 from evaluators.evaluator import COUNTED
 
 
 class StoredBytes:
-    """Payload of weights.safetensors: values, indices, scales and biases."""
+    """Payload of the stored weights: values, indices, scales, biases, codes and code tables."""
 
     METRIC, UNIT, DIRECTION, STAGE = "stored_bytes", "B", "minimize", COUNTED
 
     def evaluate(self, subject) -> dict[str, float]:
-        return {self.METRIC: sum(tensor.nbytes for tensor in subject.network.state_dict().values())}
+        from spaces.huffman import stored_bytes
+
+        tensors = {name: tensor.numpy() for name, tensor in subject.network.state_dict().items()}
+        return {self.METRIC: sum(stored_bytes(tensors, subject.coded).values())}

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spaces.candidate import Candidate
+from spaces.weights import CODED_FILE, PLAIN_FILE, WeightsError, read
+
 if TYPE_CHECKING:
     from torch import fx
     from torch.export import ExportedProgram
@@ -12,7 +15,7 @@ if TYPE_CHECKING:
     from evaluators.training.data import Dataset
 
 
-COPIED = ("model.so", "weights.safetensors", "candidate.txt")
+COPIED = ("model.so", PLAIN_FILE, "candidate.txt")
 
 
 class FilesError(ValueError):
@@ -21,11 +24,13 @@ class FilesError(ValueError):
 
 @dataclass(frozen=True)
 class Subject:
-    """What evaluators look at. `timing` compiles, verifies and measures, and gives timing.json's content."""
+    """What evaluators look at. `coded`: paths of the layers whose tensors are entropy coded; `timing` compiles, verifies and
+    measures, and gives timing.json's content."""
 
     network: "fx.GraphModule"
     program: "ExportedProgram"
     dataset: "Dataset"
+    coded: tuple[str, ...]
     timing: Callable[[], dict[str, Any]]
 
 
@@ -36,26 +41,29 @@ def export_program(network: "fx.GraphModule", dataset: "Dataset") -> "ExportedPr
     return torch.export.export(network, (torch.zeros(1, *dataset.shape),))
 
 
-def save(network: "fx.GraphModule", program: "ExportedProgram", candidate: str, folder: Path) -> None:
-    """Writes candidate.txt, weights.safetensors and model.pt2 into `folder`."""
+def save(network: "fx.GraphModule", program: "ExportedProgram", candidate: Candidate, folder: Path) -> None:
+    """Writes candidate.txt, weights.safetensors (and weights.nw where layers are entropy coded) and model.pt2 into `folder`."""
     import torch
-    from safetensors.torch import save_file
+
+    from spaces.compress import coded
+    from spaces.huffman import write
 
     (folder / "candidate.txt").write_text(f"{candidate}\n")
-    save_file(network.state_dict(), folder / "weights.safetensors")
+    write({name: tensor.numpy() for name, tensor in network.state_dict().items()}, coded(candidate), folder)
     torch.export.save(program, folder / "model.pt2")
 
 
 def check_files(folder: Path) -> None:
     """FilesError unless a candidate's folder has all its files and its weights can be read."""
-    from safetensors import SafetensorError, safe_open
-
     for name in (*COPIED, "model.pt2", "timing.json"):
         if not (folder / name).is_file():
             raise FilesError(f"{folder / name} is missing; restore it from a copy, or score the candidate in a new study")
     try:
-        with safe_open(folder / "weights.safetensors", "np") as file:
-            [file.get_tensor(name) for name in file.keys()]
-    except SafetensorError as error:
-        raise FilesError(f"{folder / 'weights.safetensors'} is corrupt ({error}); restore it from a copy, or score the"
-                         " candidate in a new study") from None
+        read(folder)
+    except WeightsError as error:
+        raise FilesError(f"{error}; restore it from a copy, or score the candidate in a new study") from None
+
+
+def files_to_copy(folder: Path) -> list[str]:
+    """The files of a candidate's folder that an export takes as they are."""
+    return [*COPIED, *([CODED_FILE] if (folder / CODED_FILE).is_file() else [])]

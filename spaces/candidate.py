@@ -144,7 +144,7 @@ def _check_order(chain: Chain) -> None:
     for first, second in zip(chain, chain[1:]):
         if first.PHASE >= second.PHASE:
             raise SpaceError(f"{chain_text(chain)}: {second.name} cannot follow {first.name}; the order is"
-                             " remove structure, factorise, sparsify, quantise, one of each")
+                             " remove structure, factorise, sparsify, quantise, store, one of each")
 
 
 def _parse_layers(body: str) -> tuple[Layer, ...]:

@@ -14,7 +14,7 @@ from torch import fx, nn
 from spaces.build import Network
 from spaces.candidate import Candidate
 from spaces.gene import SpaceError, placed
-from spaces.method import FACTORISE, QUANTISE, SPARSIFY, STRUCTURE, Compression
+from spaces.method import FACTORISE, QUANTISE, SPARSIFY, STORE, STRUCTURE, Compression
 from spaces.trace import finite, fold_norms, trace
 
 Site = tuple[str, Compression]
@@ -39,6 +39,11 @@ def prepare(network: Network, candidate: Candidate, example: torch.Tensor,
     if any(_sites(candidate, QUANTISE)):
         warm(graph)
     return graph
+
+
+def coded(candidate: Candidate) -> tuple[str, ...]:
+    """The paths of the layers whose stored tensors are entropy coded."""
+    return tuple(path for path, _ in _sites(candidate, STORE))
 
 
 def remove_channels(network: nn.Module, sites: list[Site], example: torch.Tensor) -> None:

@@ -2,7 +2,8 @@
 
 A chain such as `l1_filters-keep0.5+int8` runs in phases over the whole network: every layer finishes
 one phase before any begins the next. STRUCTURE removes channels through the network's dependency
-graph, FACTORISE replaces a layer by smaller ones, SPARSIFY masks weights, QUANTISE changes numbers.
+graph, FACTORISE replaces a layer by smaller ones, SPARSIFY masks weights, QUANTISE changes numbers. STORE changes no
+number: it says how the frozen layer's tensors are written.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from spaces.gene import Gene
 if TYPE_CHECKING:
     from torch import nn
 
-STRUCTURE, FACTORISE, SPARSIFY, QUANTISE = range(4)
+STRUCTURE, FACTORISE, SPARSIFY, QUANTISE, STORE = range(5)
 
 
 @dataclass(frozen=True)
@@ -35,5 +36,5 @@ class Compression(Gene):
         raise NotImplementedError
 
     def prepare(self, layer: "nn.Module") -> "nn.Module":
-        """Other methods: what stands in the layer's place while it is trained on."""
+        """FACTORISE, SPARSIFY and QUANTISE methods: what stands in the layer's place while it is trained on."""
         raise NotImplementedError

@@ -125,7 +125,7 @@ def test_the_exported_model_classifies_without_torch_and_without_this_project(ki
     folder, _, _ = killed_and_resumed
     model, images = exported(folder), [png(tmp_path, i) for i in range(10)]
     assert {p.name for p in model.iterdir()} == {"model.so", "weights.safetensors", "model.pt2", "candidate.txt",
-                                                 "card.json", "card.md", "run.py"}
+                                                 "card.json", "card.md", "run.py", "weights.py"}
     block = f"import sys, runpy; sys.modules.update(dict.fromkeys({BLOCKED!r}))\n"
     code = block + f"sys.argv = {[str(model / 'run.py'), *map(str, images)]!r}; runpy.run_path(sys.argv[0], run_name='__main__')"
     done = subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True)

@@ -9,17 +9,9 @@ import numpy as np
 from PIL import Image
 
 HERE = Path(__file__).parent
-TYPES = {"F32": np.float32, "I8": np.int8, "U8": np.uint8, "I32": np.int32}
+sys.path.insert(0, str(HERE))
 
-
-def read_weights(path):
-    """Tensors by name from a safetensors file: a length, a JSON header, the bytes."""
-    data = path.read_bytes()
-    size = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:8 + size])
-    header.pop("__metadata__", None)
-    return {name: np.frombuffer(data[8 + size:], TYPES[entry["dtype"]], int(np.prod(entry["shape"])),
-                                entry["data_offsets"][0]).reshape(entry["shape"]) for name, entry in header.items()}
+from weights import WeightsError, read  # the file beside this one
 
 
 def read_image(path, data):
@@ -38,7 +30,7 @@ def load(card):
     from tvm import relax
 
     machine = relax.VirtualMachine(tvm.runtime.load_module(str(HERE / "model.so")), tvm.cpu())
-    weights = read_weights(HERE / "weights.safetensors")
+    weights = read(HERE)
     bound = machine["main_transform_params"]([tvm.runtime.tensor(weights[name]) for name in card["parameters"]])
     return lambda image: machine["main"](tvm.runtime.tensor(image), *bound).numpy()
 
@@ -46,7 +38,10 @@ def load(card):
 def main(paths):
     """Prints one line an image: path, class, probability."""
     card = json.loads((HERE / "card.json").read_text())
-    network = load(card)
+    try:
+        network = load(card)
+    except WeightsError as error:
+        sys.exit(str(error))
     for path in paths:
         logits = network(read_image(path, card["data"]))[0]
         shares = np.exp(logits - logits.max())

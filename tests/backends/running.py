@@ -45,20 +45,21 @@ def memory(value: torch.Tensor, tensor: Tensor) -> np.ndarray:
 
 
 def check(op: str, algorithm: str, names: list[str], inputs: list[torch.Tensor], arguments: dict, expected,
-          image: str = "channels_last", tolerance: float = 1e-4, unpack: Workload | None = None) -> None:
+          image: str = "channels_last", out: str = "channels_last", tolerance: float = 1e-4,
+          unpack: Workload | None = None) -> None:
     """Runs every option of an algorithm on a workload and compares with the expected result, within `tolerance` of the
-    largest where it is a float. The first input lies as `image` says; weights lie plain. `unpack`: what would unpack the
-    tensors called `weight.<name>`."""
+    largest where it is a float. The first input lies as `image` says, the result as `out`; weights lie plain. `unpack`: what
+    would unpack the tensors called `weight.<name>`."""
     layouts = ["plain" if name.partition(".")[0] in ("weight", "bitmap", "values") else image for name in names]
     tensors = tuple((name, tensor_of(value, layout)) for name, value, layout in zip(names, inputs, layouts))
-    workload = Workload(op, tensors, tuple(arguments.items()), tensor_of(expected, "channels_last"), unpack=unpack)
+    workload = Workload(op, tensors, tuple(arguments.items()), tensor_of(expected, out), unpack=unpack)
     module = algorithm_named(op, algorithm)
     if not module.serves(workload, TARGET):
         return
     for option in module.options(workload, TARGET):
-        out = run(module, workload, option, inputs)
+        result = run(module, workload, option, inputs)
         if expected.dtype.is_floating_point and "int8" not in op:
-            np.testing.assert_allclose(out, expected.numpy(), rtol=tolerance,
+            np.testing.assert_allclose(result, expected.numpy(), rtol=tolerance,
                                        atol=tolerance * float(expected.abs().max() + 1e-6))
         else:
-            np.testing.assert_array_equal(out, expected.numpy())
+            np.testing.assert_array_equal(result, expected.numpy())

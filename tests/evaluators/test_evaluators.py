@@ -1,22 +1,23 @@
 """Evaluators: counts against hand-made ones, bytes against the file, memory against a written-out schedule."""
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-
 from evaluators.constraint import Constraint
 from evaluators.evaluator import COUNTED, evaluators, metrics
 from evaluators.macs import Macs
 from evaluators.parameters import Parameters
 from evaluators.peak_memory import PeakMemory
 from evaluators.stored_bytes import StoredBytes
+from evaluators.subject import save
 from spaces.build import build
 from spaces.candidate import Candidate
-from spaces.compress import prepare
+from spaces.compress import coded, prepare
 from spaces.freeze import freeze
+from spaces.weights import read
 from tests.spaces.test_blocks import mobilenet
 
 
@@ -34,7 +35,7 @@ def subject(text: str, shape=(3, 16, 16)):
         warm(network)
         network = prepare(network, candidate, images[:2], warm)
     frozen = freeze(network)
-    return SimpleNamespace(network=frozen, program=torch.export.export(frozen, (images[:1],)))
+    return SimpleNamespace(network=frozen, program=torch.export.export(frozen, (images[:1],)), coded=coded(candidate))
 
 
 @pytest.mark.parametrize("evaluator", evaluators(), ids=lambda e: e.METRIC)
@@ -75,17 +76,20 @@ def test_low_rank_counts_are_of_both_factors():
 
 
 @pytest.mark.parametrize("text", ["conv:8/1 conv:16/2 classifier:5/1",
-                                  "conv:8/1 [*=int8] fire:16/1 [*=magnitude-keep0.3+int8] classifier:5/1 [*=magnitude]"])
-def test_stored_bytes_are_the_payload_of_the_file_and_reading_it_back_gives_the_same(text, tmp_path):
+                                  "conv:8/1 [*=int8] fire:16/1 [*=magnitude-keep0.3+int8] classifier:5/1 [*=magnitude]",
+                                  "conv:32/1 [*=codebook-bits3+huffman] fire:16/1 [*=magnitude-keep0.3+codebook+huffman]"
+                                  " conv:64/1 [*=product_quantised] classifier:5/1 [*=int8+huffman]",
+                                  "conv:32/1 [*=hashed] conv:64/1 [*=svd-rank3+hashed-keep0.25+huffman] classifier:5/1"])
+def test_stored_bytes_are_the_payload_of_the_files_and_reading_them_back_gives_the_same(text, tmp_path):
     given = subject(text)
-    state = given.network.state_dict()
-    save_file(state, tmp_path / "w.safetensors")
-    data = (tmp_path / "w.safetensors").read_bytes()
-    payload = len(data) - 8 - int.from_bytes(data[:8], "little")
+    save(given.network, given.program, Candidate.parse(text), tmp_path)
+    files = [tmp_path / name for name in ("weights.safetensors", "weights.nw") if (tmp_path / name).exists()]
+    assert ("huffman" in text) == (len(files) == 2)
+    payload = sum(len(data) - 8 - int.from_bytes(data[:8], "little") for data in map(Path.read_bytes, files))
     assert StoredBytes().evaluate(given)["stored_bytes"] == payload
     x = torch.randn(2, 3, 16, 16)
     before = given.network(x)
-    given.network.load_state_dict(load_file(tmp_path / "w.safetensors"))
+    given.network.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in read(tmp_path).items()})
     assert torch.equal(given.network(x), before)
 
 

@@ -114,6 +114,13 @@ EXAMPLES = {
                             torch.randint(-127, 127, (3, 4), dtype=torch.int8),
                             *(torch.full((3,), v, dtype=torch.int32) for v in (5, 2**30)), 38, 4, 0.0, 255.0),
     "quantize": lambda: (torch.randn(2, 3), 31.0, 128),
+    "dequantize": lambda: (torch.randint(0, 255, (2, 3), dtype=torch.uint8), 0.125, 7),
+    "int8_add": lambda: (*torch.randint(0, 255, (2, 1, 3, 2, 2), dtype=torch.uint8), 3, 70_000, 9, 50_000, 16, 5, 0.0, 255.0),
+    "int8_mul": lambda: (torch.randint(0, 255, (1, 3, 2, 2), dtype=torch.uint8), torch.randint(0, 255, (1, 3, 1, 1), dtype=torch.uint8),
+                         3, 9, 9_000, 20, 5),
+    "int8_rescale": lambda: (torch.randint(0, 255, (1, 3, 2, 2), dtype=torch.uint8), 3, 70_000, 16, 5, 0.0, 255.0),
+    "int8_lookup": lambda: (torch.randint(0, 255, (1, 3, 2, 2), dtype=torch.uint8), torch.arange(255, -1, -1, dtype=torch.uint8)),
+    "int8_avg_pool2d": lambda: (torch.randint(0, 255, (1, 3, 5, 4), dtype=torch.uint8), [3, 2], [2, 1], 3, 2**28, 31, 5),
     "binarize": lambda: (torch.randn(2, 11, 3, 2), 0.25),
     "binary_conv2d": lambda: (OPS.binarize(torch.randn(1, 37, 5, 5), 0.0), OPS.binarize(torch.randn(4, 37, 3, 3), 0.0),
                               torch.randn(4), torch.randn(4), 37, [2, 1], [1, 1], [1, 1], 1, 0.0, 6.0),
@@ -127,6 +134,8 @@ EXAMPLES = {
     "unpack_ternary": lambda: (*torch.randint(0, 255, (2, 2, 1), dtype=torch.uint8), [2, 7]),
     "unpack_signs": lambda: (torch.randint(0, 255, (2, 1), dtype=torch.uint8), [2, 7]),
     "unpack_blocks": lambda: (torch.tensor([5], dtype=torch.uint8), torch.randn(2, 2, 4), [7, 3, 1, 1]),
+    "unpack_codebook": lambda: (torch.tensor([0b10011100], dtype=torch.uint8), torch.randn(2, 4, 3), 2, [2, 5]),
+    "unpack_hashed": lambda: (torch.randn(3), 7, [2, 4]),
 }
 
 

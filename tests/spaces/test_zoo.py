@@ -10,7 +10,7 @@ from spaces.gene import SpaceError
 
 # Parameters with 1,000 classes as the papers' reference implementations count them; ResNet-20 with 10 classes:
 # 269,722 with option A, and two 1x1 convolutions with their norms (16*32 + 64, 32*64 + 128) for option B.
-PARAMETERS = {"squeezenet1_1": 1_235_496, "mobilenet_v1": 4_231_976, "mobilenet_v2": 3_504_872,
+PARAMETERS = {"squeezenet1_0": 1_248_424, "squeezenet1_1": 1_235_496, "mobilenet_v1": 4_231_976, "mobilenet_v2": 3_504_872,
               "mobilenet_v3_small": 2_542_856, "resnet20": 269_722 + 512 + 64 + 2048 + 128}
 
 
