@@ -7,8 +7,9 @@ be alike. A convolution is then
     out = a b (sign(x - m) * sign(w)) + bias + m a sum(sign(w)),
 
 the sum counted by xor and popcount; the last term is the same for every pixel, so that taps outside the image stand for m.
-Trained with straight-through estimators: sign(x - m) passes gradients where |x - m| <= b, sign(w) where |w| <= 1. Frozen
-to `binarize` and `binary_conv2d` or `binary_linear`. The paper's map of b over the pixels is left out.
+Trained with straight-through estimators: b sign(x - m) hands its gradient on where |x - m| <= b, a sign(w) everywhere,
+undamped by the paper's factor a, beside what a itself passes to w. Frozen to `binarize` and `binary_conv2d` or
+`binary_linear`. The paper's map of b over the pixels is left out.
 """
 
 from dataclasses import dataclass
@@ -64,8 +65,19 @@ def _module():
             x, reach = ctx.saved_tensors
             return torch.where(x.abs() <= reach, gradient / reach, 0.0), None
 
-    def signs_of(weight):
-        return Signs.apply(weight, torch.ones(()))
+    class WeightSigns(torch.autograd.Function):
+        """+1 where w >= 0, else -1; backward as w over its channel's mean |w|."""
+
+        @staticmethod
+        def forward(ctx, weight):
+            ctx.save_for_backward(weight)
+            return torch.where(weight >= 0, 1.0, -1.0)
+
+        @staticmethod
+        def backward(ctx, gradient):
+            weight, = ctx.saved_tensors
+            magnitude = weight.abs().flatten(1).mean(1).clamp(min=torch.finfo(weight.dtype).tiny)
+            return gradient / magnitude.view(-1, *[1] * (weight.dim() - 1))
 
     class XnorLayer(nn.Module):
         """A Conv2d or Linear that computes with signs, as its packed form will."""
@@ -81,7 +93,7 @@ def _module():
         def forward(self, x):
             if self.training:
                 self._watch(x.detach())
-            inputs, weight = Signs.apply(x - self.mean, self.spread.clone()), signs_of(self.layer.weight)
+            inputs, weight = Signs.apply(x - self.mean, self.spread.clone()), WeightSigns.apply(self.layer.weight)
             if isinstance(self.layer, nn.Linear):
                 sums = nn.functional.linear(inputs, weight)
             else:
@@ -115,7 +127,7 @@ def _module():
         def deploy(self, given, low, high) -> Deployed:
             """See `Prepared`. SpaceError if a channel's scale is zero or not finite."""
             weight = self.layer.weight.detach()
-            scale, signs = self._scale(weight), signs_of(weight)
+            scale, signs = self._scale(weight), WeightSigns.apply(weight)
             wrong = (~(torch.isfinite(scale) & (scale > 0))).nonzero().flatten().tolist()
             if wrong:
                 raise SpaceError(f"xnor: channel {wrong[0]} has scale {float(scale[wrong[0]]):g}; it must be finite and not zero")

@@ -136,6 +136,18 @@ def test_gradients_pass_straight_through_near_the_threshold_and_none_beyond():
     assert bool((x.grad[1] == 0).all())
 
 
+def test_weights_get_the_gradient_of_their_signs_and_of_their_scale():
+    """[31], equation 11, without the factor of the scale: g + sign(w) mean(g sign(w)), g the binarised weight's."""
+    torch.manual_seed(0)
+    prepared = followed(nn.Linear(16, 3), torch.randn(64, 16))
+    prepared.mean.zero_()
+    x, upstream = torch.randn(8, 16), torch.randn(8, 3)
+    prepared(x).backward(upstream)
+    sign = torch.where(prepared.layer.weight >= 0, 1.0, -1.0)
+    binarised = upstream.t() @ (prepared.spread * torch.where(x >= 0, 1.0, -1.0))
+    torch.testing.assert_close(prepared.layer.weight.grad, binarised + sign * (binarised * sign).mean(1, keepdim=True))
+
+
 @pytest.mark.parametrize("layer, shape", [
     (nn.Conv2d(37, 12, 3, 2, 1), (4, 37, 9, 11)), (nn.Conv2d(32, 8, 3, 1, 2, 2, groups=4, bias=False), (4, 32, 7, 7)),
     (nn.Linear(37, 12), (4, 37))])
