@@ -40,7 +40,7 @@ def pool(workload, target, option: dict, start: Callable, combine: Callable, las
         def finish(total, inside, n, y, x, c, lanes):
             sink.put(last(total, inside, lanes), n, y, x, c, lanes)
         reduction = Reduction(dtype or workload.out.dtype, start, lambda *place: None,
-                              lambda total, x, tap, lanes: combine(total, x), finish)
+                              lambda total, x, tap, lanes: combine(total, x, lanes), finish)
         with loop_unless_one(window.batch) as n:
             image = View.of(buffers[name], tensor).of_image(n)
             with shared(threads) as share:

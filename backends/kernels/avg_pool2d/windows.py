@@ -25,4 +25,4 @@ def lower(workload, target, option):
         if padded or isinstance(inside, int):
             return total * constant(1.0 / (height * width if padded else inside), "float32", lanes)
         return total * splat(constant(1.0, "float32") / cast(inside, "float32"), lanes)
-    return pool(workload, target, option, lambda lanes: constant(0.0, "float32", lanes), lambda a, b: a + b, mean)
+    return pool(workload, target, option, lambda lanes: constant(0.0, "float32", lanes), lambda total, x, lanes: total + x, mean)

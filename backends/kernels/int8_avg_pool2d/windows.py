@@ -21,4 +21,4 @@ def lower(workload, target, option):
         scale = constant(workload["scale"], "int32", lanes)
         return requantised(total - constant(zero, "int32", lanes), scale, workload["shift"], workload["zero_point"], (0, 255), lanes)
     return pool(workload, target, option, lambda lanes: constant(0, "int32", lanes),
-                lambda total, x: total + cast(x, "int32", int(x.dtype.lanes)), last, "int32")
+                lambda total, x, lanes: total + cast(x, "int32", lanes), last, "int32")

@@ -18,5 +18,6 @@ def lower(workload, target, option):
     from tvm import tirx
 
     dtype = workload.out.dtype
-    return pool(workload, target, option, lambda lanes: constant(LEAST[dtype], dtype, lanes), tirx.max,
+    return pool(workload, target, option, lambda lanes: constant(LEAST[dtype], dtype, lanes),
+                lambda total, x, lanes: tirx.max(total, x),
                 lambda total, inside, lanes: total)
