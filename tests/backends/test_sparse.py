@@ -160,7 +160,8 @@ def test_several_threads_compute_what_one_does(form, blocks, threads):
     assert not refused(form, blocks, layer(64, 64, 15), target)
 
 
-@pytest.mark.parametrize("blocks, groups, serves", [((16, 1), 3, False), ((8, 4), 1, False), ((3, 1), 1, False), ((8, 3), 1, True)])
+@pytest.mark.parametrize("blocks, groups, serves", [((16, 1), 3, False), ((8, 4), 1, False), ((3, 1), 1, False),
+                                                    ((8, 3), 1, True)])
 def test_blocks_that_cross_groups_or_vectors_or_end_past_the_inputs_are_left_to_unpacking(blocks, groups, serves):
     workload = layer(30, 60, 9, groups)
     _, unpack = stored(sparse((60, 30 // groups, 3, 3), *blocks, 0.5), "unpack_blocks", *blocks)
