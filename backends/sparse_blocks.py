@@ -25,8 +25,8 @@ LEAST_SUMS = 8
 
 
 def serves_blocks(workload, target) -> bool:
-    """Float32; blocks of half a vector of outputs or more, or any on an image of one pixel; else weights are unpacked, as they
-    are where a block reaches into two groups or past the last input channel."""
+    """Float32; blocks of half a vector of outputs or more, or any on an image of one pixel; else weights are unpacked, as
+    they are where a block reaches into two groups or past the last input channel."""
     window = Window.of(workload)
     pattern = Pattern.of(workload, window)
     return workload["x"].dtype == "float32" and pattern.whole and (2 * pattern.rows >= target.lanes or window.out == (1, 1))

@@ -30,8 +30,8 @@ MOST_ROWS = 8
 
 @dataclass(frozen=True)
 class Planes:
-    """How the copied image lies: `phases` (y, x) times channels planes of `size` numbers, rows `pitch` apart. Neighbouring rows
-    share the columns that are border on both sides."""
+    """How the copied image lies: `phases` (y, x) times channels planes of `size` numbers, rows `pitch` apart. Neighbouring
+    rows share the columns that are border on both sides."""
 
     window: Window
     lanes: int
@@ -89,12 +89,13 @@ class Planes:
         return (phase * w.inputs + channel) * self.size + y // w.stride[0] * self.pitch + x // w.stride[1]
 
 
-def serves_planes(workload) -> bool:
-    """Float32, images of several pixels, blocks of few outputs; else weights are unpacked, as they are where a block reaches
-    into two groups or past the last input channel."""
+def serves_planes(workload, target) -> bool:
+    """Float32, images of several pixels, blocks of few outputs that fill a vector; else weights are unpacked, as they are
+    where a block reaches into two groups or past the last input channel."""
     window = Window.of(workload)
     pattern = Pattern.of(workload, window)
-    return workload["x"].dtype == "float32" and pattern.whole and pattern.rows <= MOST_ROWS and window.out != (1, 1)
+    few = pattern.rows <= MOST_ROWS and target.lanes % pattern.rows == 0
+    return workload["x"].dtype == "float32" and few and pattern.whole and window.out != (1, 1)
 
 
 def plane_options(workload, target) -> list[dict]:
@@ -126,7 +127,8 @@ def plane_convolution(workload, target, option: dict) -> Lowering:
             with shared(threads) as share:
                 _fill(planes, image.of_image(n), given, target.lanes, share)
             with shared(threads) as share:
-                _product(planes, pattern, option, target.lanes, share, given, buffers, finisher(buffers, results, n, plain_ending(workload)))
+                _product(planes, pattern, option, target.lanes, share, given, buffers,
+                         finisher(buffers, results, n, plain_ending(workload)))
     return Lowering(body, packed_pattern(workload["weight.bitmap"], pattern, planes.distance))
 
 
@@ -144,9 +146,9 @@ def _fill(planes: Planes, image: View, given, lanes: int, share) -> None:
             with when(inside):
                 _fill_row(to, image.from_channel(first), y, b, lanes)
             with when(tirx.Not(inside)):
-                to.clear(range(planes.pitch))
+                to.clear(0, planes.pitch)
             with when(index["rows"] == planes.rows - 1):
-                to.clear(range(planes.pitch, planes.size - (planes.rows - 1) * planes.pitch))
+                to.clear(planes.pitch, planes.size - (planes.rows - 1) * planes.pitch)
 
 
 @dataclass(frozen=True)
@@ -163,12 +165,11 @@ class _Row:
         """Where a number lies."""
         return (self.plane + channel) * self.planes.size + self.row * self.planes.pitch + column
 
-    def clear(self, columns) -> None:
-        """Zeros in these columns."""
-        if columns:
-            with loop(self.channels) as channel:
-                for column in columns:
-                    store(self.given, constant(0, "float32"), self.at(channel, column))
+    def clear(self, first: int, end: int) -> None:
+        """Zeros in the columns from the first on, before the end."""
+        if first < end:
+            with loop(self.channels) as channel, loop(end - first) as column:
+                store(self.given, constant(0, "float32"), self.at(channel, first + column))
 
 
 def _fill_row(to: _Row, image: View, y, phase: int, lanes: int) -> None:
@@ -176,7 +177,8 @@ def _fill_row(to: _Row, image: View, y, phase: int, lanes: int) -> None:
     window, step = to.planes.window, to.planes.window.stride[1]
     left = min(max(0, ceil((window.padding[1] - phase) / step)), to.planes.pitch)
     right = max(left, min(to.planes.pitch, ceil((window.size[1] + window.padding[1] - phase) / step)))
-    to.clear([*range(left), *range(right, to.planes.pitch)])
+    to.clear(0, left)
+    to.clear(right, to.planes.pitch)
 
     def read(pixel, channel, n):
         column = (left + pixel) * step + (phase - window.padding[1])

@@ -160,12 +160,13 @@ def test_several_threads_compute_what_one_does(form, blocks, threads):
     assert not refused(form, blocks, layer(64, 64, 15), target)
 
 
-@pytest.mark.parametrize("blocks, groups", [((16, 1), 3), ((8, 3), 1)])
-def test_blocks_that_cross_groups_or_end_past_the_inputs_are_left_to_unpacking(blocks, groups):
+@pytest.mark.parametrize("blocks, groups, serves", [((16, 1), 3, False), ((8, 4), 1, False), ((3, 1), 1, False),
+                                                    ((8, 3), 1, True)])
+def test_blocks_that_cross_groups_or_vectors_or_end_past_the_inputs_are_left_to_unpacking(blocks, groups, serves):
     workload = layer(30, 60, 9, groups)
     _, unpack = stored(sparse((60, 30 // groups, 3, 3), *blocks, 0.5), "unpack_blocks", *blocks)
     served = [a.serves(compound(workload, unpack), TARGET) for a in algorithms("conv2d_unpack_blocks")]
-    assert any(served) == (groups == 1), "30 inputs are ten blocks of three"
+    assert any(served) == serves
 
 
 @given(rows=st.integers(1, 40), columns=st.integers(1, 40))

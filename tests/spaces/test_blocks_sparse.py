@@ -54,7 +54,8 @@ def test_masked_weights_survive_packing_saving_and_unpacking(shape, blocks, keep
     tensors = {name: packed.arguments[name].contiguous() for name in ("bitmap", "values")}
     assert packed.stored_bytes == sum(tensor.nbytes for tensor in tensors.values())
     read = loaded(save(tensors))
-    np.testing.assert_array_equal(OPS.unpack_blocks(read["bitmap"], read["values"], packed.arguments["shape"]), weight * mask)
+    out = OPS.unpack_blocks(read["bitmap"], read["values"], packed.arguments["shape"])
+    np.testing.assert_array_equal(out, weight * mask)
 
 
 def test_the_blocks_of_largest_norm_are_kept():
@@ -72,8 +73,8 @@ def test_a_mask_keeps_its_share_of_blocks(shape, blocks, keep):
 
 
 def test_a_frozen_layer_stores_bitmap_and_blocks_only():
-    layer = torch.nn.Sequential(parse("compression", "block_sparse-rows8-columns2-keep0.25").prepare(torch.nn.Conv2d(6, 20, 3)))
-    state = freeze(layer).state_dict()
+    layer = parse("compression", "block_sparse-rows8-columns2-keep0.25").prepare(torch.nn.Conv2d(6, 20, 3))
+    state = freeze(torch.nn.Sequential(layer)).state_dict()
     assert state["0.weight_bitmap"].shape == (-(-3 * 3 * 9 // 8),)
     assert state["0.weight_values"].shape == (round(0.25 * 81), 2, 8) and "0.weight" not in state
 

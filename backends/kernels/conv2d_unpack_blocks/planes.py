@@ -7,7 +7,7 @@ PRIORITY = 1
 
 def serves(workload, target) -> bool:
     """See `serves_planes`."""
-    return serves_planes(workload)
+    return serves_planes(workload, target)
 
 
 def options(workload, target) -> list[dict]:
