@@ -46,18 +46,6 @@ def permuted_bytes(parts: list, numbers):
     return found[0] if len(found) == 1 else tirx.Select(numbers < constant(0, "int8", 64), found[1], found[0])
 
 
-def interleaved(low, high, size: int) -> list:
-    """Numbers of `size` bytes from two vectors of 64 bytes, one from each in turn: those of the lower and of the upper half
-    of every 16 bytes (PUNPCKL, PUNPCKH)."""
-    from tvm import tirx
-
-    def half(begin: int):
-        order = [source + 16 * group + begin + at + byte for group in range(4) for at in range(0, 8, size) for source in (0, 64)
-                 for byte in range(size)]
-        return tirx.Shuffle([low, high], [tirx.const(place, "int32") for place in order])
-    return [half(0), half(8)]
-
-
 def _intrinsic(name: str, *vectors):
     from tvm.tirx.script.builder import ir as T
 

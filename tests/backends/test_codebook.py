@@ -83,6 +83,26 @@ def test_every_option_is_right_on_every_target(target, entries, length):
     assert not [trial.refused for trial in trials if trial.refused]
 
 
+@pytest.mark.parametrize("algorithm", algorithms("linear_unpack_codebook"), ids=name_of)
+@pytest.mark.parametrize("inputs", ["zeros", "outlier", "tiny", "one sign"])
+@pytest.mark.parametrize("table", ["normal", "zeros", "one large", "one sign"])
+def test_extreme_inputs_and_tables_keep_the_precision(algorithm, inputs, table):
+    rng = np.random.default_rng(0)
+    x, values = rng.standard_normal((1, 301)), rng.standard_normal((1, 16, 1))
+    x = {"zeros": 0 * x, "outlier": np.where(np.arange(301) == 77, 1e3, x), "tiny": 1e-20 * x, "one sign": np.abs(x)}[inputs]
+    values = {"normal": values, "zeros": 0 * values, "one sign": np.abs(values),
+              "one large": np.where(np.arange(16)[:, None] == 3, 100, values)}[table]
+    x, values, bias = x.astype("float32"), values.astype("float32"), np.zeros(64, "float32")
+    codes = rng.integers(0, 16, (64, 301, 1))
+    workload = dense(values, 4, x, 64)
+    if not algorithm.serves(workload, TARGET):
+        return
+    expected = x.astype("float64") @ looked_up(codes, values, [64, 301]).astype("float64").T
+    given_ = [torch.from_numpy(value.copy()) for value in (x, packed(codes, 4), values, bias)]
+    out = run(algorithm, workload, algorithm.options(workload, TARGET)[0], given_)
+    assert np.abs(out - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
 def test_kernels_of_packed_codes_refuse_what_their_registers_do_not_hold():
     """Layers of fewer outputs than a vector, and product codes of more than 16 entries, are computed on unpacked weights."""
     x = np.zeros((1, 20), "float32")
