@@ -63,7 +63,7 @@ def stored(weight: torch.Tensor, form: str, rows: int = 1, columns: int = 1) -> 
 def check_layer(op: str, algorithm: str, x, tensors, unpack, bias, arguments, expected, image="channels_last"):
     """Every option of a kernel file of a compound op."""
     check(op, algorithm, ["x", "weight.bitmap", "weight.values", "bias"], [x, *tensors, bias], arguments, expected,
-          image, unpack)
+          image, unpack=unpack)
 
 
 @st.composite
