@@ -34,7 +34,8 @@ class Model:
         if self.onnx is not None:
             return self.onnx
         path = folder / "model.onnx"
-        torch.onnx.export(self.network, (torch.from_numpy(self.image),), path, dynamo=True, verbose=False)
+        torch.onnx.export(self.network, (torch.from_numpy(self.image),), path, dynamo=True, verbose=False,
+                          external_data=False)
         return path
 
 

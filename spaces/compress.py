@@ -14,6 +14,7 @@ from torch import fx, nn
 from spaces.build import Network
 from spaces.candidate import Candidate
 from spaces.gene import SpaceError, placed
+from spaces.integer_sums import give_types
 from spaces.method import FACTORISE, QUANTISE, SPARSIFY, STORE, STRUCTURE, Compression
 from spaces.trace import finite, fold_norms, trace
 
@@ -37,6 +38,7 @@ def prepare(network: Network, candidate: Candidate, example: torch.Tensor,
         for path, method in _sites(candidate, phase):
             _replace(graph, path, method)
     if any(_sites(candidate, QUANTISE)):
+        give_types(graph)
         warm(graph)
     return graph
 

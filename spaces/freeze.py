@@ -2,7 +2,8 @@
 
 Every tensor gets a type. Layers that compute in integers ask for uint8 inputs; the quantise step in
 front of them moves up through what commutes with it exactly (max-pool, concatenation, flatten), and
-disappears into the requantisation of an integer layer where it reaches one. What is left is a
+disappears into the requantisation of an integer layer where it reaches one. Sums and means whose
+operands and results are integers become integer ops (`spaces.integer_sums`). What is left is a
 quantise at the boundary from floats. Layers that ask for signs get them packed right in front of them:
 a byte holds eight channels, so packing commutes with nothing. Activations become the clamp at the end of
 each layer's op.
@@ -14,6 +15,9 @@ import torch
 from torch import fx, nn
 
 from spaces.gene import SpaceError, placed
+from spaces.integer_sums import gives_integers, is_mean, is_sum
+from spaces.ops import int8_add
+from spaces.ops.int8_avg_pool2d import mean_of_image
 from spaces.prepared import Affine, Bits, Deployed, Packed, bias_of, geometry, op_for, stored_form
 from spaces.trace import finite, fold_norms, trace
 
@@ -37,12 +41,17 @@ def freeze(network: nn.Module) -> fx.GraphModule:
     _fuse_clamps(plan)
     _ask_for_types(plan)
     _hoist(plan)
+    _sum_integers(plan)
     _requantise(plan)
     return _emit(plan)
 
 
 def _quantise(x, wanted: Affine | Bits):
     """Marks, in the plan, where a float tensor becomes one of type `wanted`."""
+
+
+def _dequantise(x, given: Affine):
+    """Marks, in the plan, where a tensor of type `given` becomes float."""
 
 
 def _module(plan: fx.GraphModule, node: fx.Node) -> nn.Module | None:
@@ -77,7 +86,11 @@ def _ask_for_types(plan: fx.GraphModule) -> None:
         module = _module(plan, node)
         if hasattr(module, "wanted"):
             with placed(node.target):
-                node.replace_input_with(node.args[0], _quantised(plan, node.args[0], module.wanted()))
+                quantised = _quantised(plan, node.args[0], module.wanted())
+            if hasattr(module, "deploy"):
+                node.replace_input_with(node.args[0], quantised)
+            else:
+                _replace(plan, node, _dequantise, (quantised, module.wanted()))
 
 
 def _quantised(plan: fx.GraphModule, source: fx.Node, wanted: Affine | Bits) -> fx.Node:
@@ -112,17 +125,41 @@ def _commutes(plan: fx.GraphModule, node: fx.Node) -> bool:
     return node.target is torch.cat or isinstance(_module(plan, node), COMMUTES)
 
 
+def _sum_integers(plan: fx.GraphModule) -> None:
+    """A sum or mean of integers, after which only integers of one type are read, becomes an integer op of that type."""
+    for node in list(plan.graph.nodes):
+        if not is_sum(node) and not is_mean(_module(plan, node)):
+            continue
+        last, bounds = node, (-math.inf, math.inf)
+        user, *others = node.users
+        if not others and type(_module(plan, user)) in CLAMPS:
+            last, bounds = user, CLAMPS[type(_module(plan, user))]
+        readers = list(last.users)
+        if len(readers) == 1 and _to_integers(readers[0]) and all(x.target is _dequantise for x in node.all_input_nodes):
+            _replace(plan, readers[0], *_integer(node, readers[0].args[1], bounds))
+    plan.graph.eliminate_dead_code()
+
+
+def _integer(node: fx.Node, out: Affine, bounds: tuple[float, float]) -> tuple:
+    """The function that computes a sum or mean of dequantised tensors in integers, and its arguments."""
+    (tensors, types) = zip(*(x.args for x in node.args))
+    if not is_sum(node):
+        return mean_of_image, (*tensors, types[0].scale, types[0].zero_point, out.scale, out.zero_point)
+    return torch.ops.netwright.int8_add.default, (*tensors, *int8_add.arguments(*types, out, *bounds).values())
+
+
+def _replace(plan: fx.GraphModule, node: fx.Node, function, arguments: tuple) -> None:
+    with plan.graph.inserting_before(node):
+        node.replace_all_uses_with(plan.graph.call_function(function, arguments))
+    plan.graph.erase_node(node)
+
+
 def _requantise(plan: fx.GraphModule) -> None:
     """A quantise step that alone reads an integer layer becomes that layer's own last step."""
     for node in list(plan.graph.nodes):
-        if _to_integers(node) and _is_integer(_module(plan, node.args[0])) and len(node.args[0].users) == 1:
+        if _to_integers(node) and gives_integers(_module(plan, node.args[0])) and len(node.args[0].users) == 1:
             node.args[0].meta["given"] = node.args[1]
             _skip(plan, node)
-
-
-def _is_integer(module: nn.Module | None) -> bool:
-    """Whether a layer computes in integers, which it can give as they are."""
-    return hasattr(module, "wanted") and isinstance(module.wanted(), Affine)
 
 
 def _emit(plan: fx.GraphModule) -> fx.GraphModule:
@@ -136,6 +173,9 @@ def _emit(plan: fx.GraphModule) -> fx.GraphModule:
 
 def _emit_node(plan, node: fx.Node, root: nn.Module, graph: fx.Graph, emitted: dict[fx.Node, fx.Node]) -> fx.Node:
     module = _module(plan, node)
+    if node.target is _dequantise:
+        arguments = (node.args[1].scale, node.args[1].zero_point)
+        return graph.call_function(torch.ops.netwright.dequantize.default, (emitted[node.args[0]], *arguments))
     if node.target is _quantise:
         op, arguments = node.args[1].conversion()
         return graph.call_function(getattr(torch.ops.netwright, op).default, (emitted[node.args[0]], *arguments))

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from spaces.affine_range import AffineRange
 from spaces.gene import SpaceError, placed
-from spaces.prepared import Affine, Deployed, EmptyRange, Packed, bias_of, bitmap, geometry, masked, op_for, stored_bytes
+from spaces.prepared import Affine, Deployed, Packed, bias_of, bitmap, geometry, masked, op_for, stored_bytes
 from spaces.requantise import clamp_steps, fixed_point
 
 LARGEST_SUM = 2**31 - 1
@@ -61,47 +62,24 @@ class StraightThrough(torch.autograd.Function):
         return gradient, None
 
 
-class IntegerLayer(nn.Module):
-    """A Conv2d or Linear that computes with the values its integer form will have."""
-
-    momentum = 0.05
+class IntegerLayer(AffineRange):
+    """A Conv2d or Linear that computes with the values its integer form will have; the range is its inputs'."""
 
     def __init__(self, layer: nn.Module, steps: Steps):
-        super().__init__()
+        super().__init__(steps.name)
         self.layer, self.steps = layer, steps
-        self.register_buffer("low", torch.tensor(0.0))
-        self.register_buffer("high", torch.tensor(0.0))
 
     def forward(self, x):
-        if self.training:
-            self._watch(x.detach())
-        if self.high > self.low:
-            wanted = self.wanted()
-            x = torch.fake_quantize_per_tensor_affine(x, wanted.scale, wanted.zero_point, 0, 255)
+        x = super().forward(x)
         weight = StraightThrough.apply(self.layer.weight, self.realised())
         if isinstance(self.layer, nn.Linear):
             return nn.functional.linear(x, weight, self.layer.bias)
         return nn.functional.conv2d(x, weight, self.layer.bias, **geometry(self.layer))
 
-    def _watch(self, x):
-        """Moves the range towards this batch's; the first batch sets it. The range holds zero."""
-        low, high = torch.aminmax(x)
-        step = self.momentum if self.high > self.low else 1.0
-        self.low.lerp_(low.clamp(max=0), step)
-        self.high.lerp_(high.clamp(min=0), step)
-
     def realised(self) -> torch.Tensor:
         """The weights that the layer computes with."""
         weight, scale = self.layer.weight.detach(), self.weight_scale()
         return self.steps.round(weight, scale) * by_channel(scale, weight)
-
-    def wanted(self) -> Affine:
-        """The inputs' type; EmptyRange if no range was seen or it is not finite."""
-        low, high = float(self.low), float(self.high)
-        if not 0 < high - low < float("inf"):
-            raise EmptyRange(f"{self.steps.name}: the inputs' range is {low:g} to {high:g}; it must be finite and not empty")
-        scale = float(torch.tensor((high - low) / 255, dtype=torch.float32))
-        return Affine(scale, min(255, max(0, round(-low / scale))))
 
     def weight_scale(self) -> torch.Tensor:
         """float32 [outputs]: one step of each channel's weights."""

@@ -7,7 +7,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 class _LayerTracer(fx.Tracer):
     def is_leaf_module(self, module: nn.Module, path: str) -> bool:
-        return hasattr(module, "deploy") or super().is_leaf_module(module, path)
+        return hasattr(module, "wanted") or super().is_leaf_module(module, path)
 
 
 def trace(network: nn.Module) -> fx.GraphModule:

@@ -24,6 +24,12 @@ def arguments(x: Affine, out: Affine, kernel_size: list[int], stride: list[int])
             "shift": shift, "zero_point": out.zero_point}
 
 
+def mean_of_image(x: torch.Tensor, scale: float, zero_point: int, out_scale: float, out_zero_point: int) -> torch.Tensor:
+    """The op over whole images, whatever their size; the types are those of x and of the result."""
+    sides, types = list(x.shape[2:]), (Affine(scale, zero_point), Affine(out_scale, out_zero_point))
+    return torch.ops.netwright.int8_avg_pool2d(x, **arguments(*types, sides, sides))
+
+
 int8_avg_pool2d = torch.library.custom_op("netwright::int8_avg_pool2d", mutates_args=())(reference)
 
 

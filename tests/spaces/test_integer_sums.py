@@ -1,0 +1,56 @@
+"""Residual sums and means between integer layers: which become integers, and that they train as they are deployed."""
+
+import pytest
+import torch
+
+from spaces.build import build
+from spaces.candidate import Candidate
+from spaces.compress import prepare
+from spaces.freeze import freeze
+
+SHAPE = (3, 12, 12)
+
+
+def frozen(text: str, warm):
+    """The trained network and its deployed form."""
+    torch.manual_seed(0)
+    candidate = Candidate.parse(text)
+    network = build(candidate, SHAPE)
+    warm(SHAPE)(network)
+    graph = prepare(network, candidate, torch.randn(2, *SHAPE), warm(SHAPE))
+    return graph, freeze(graph)
+
+
+def ops(graph) -> list[str]:
+    """The names of the functions that a deployed network calls."""
+    return [str(node.target) for node in graph.graph.nodes if node.op == "call_function"]
+
+
+INTEGER = ["mbconv-expand3:16/1 [*=int8] mbconv-expand3:16/1 [*=int8]", "fire-bypass_simple:16/1 [*=int8]",
+           "fire-bypass_complex:24/1 [*=int8]", "mbconv-expand3:16/1 [*=intn-bits5] fire-bypass_simple:16/2 [*=int8]"]
+
+
+@pytest.mark.parametrize("blocks", INTEGER)
+def test_an_integer_network_is_integers_from_the_image_to_the_logits(blocks, warm):
+    trained, deployed = frozen(f"conv:16/1 [*=int8] {blocks} classifier:5/1 [*=int8]", warm)
+    called = ops(deployed)
+    assert sum("quantize" in op for op in called) == 1, called
+    assert not any("dequantize" in op or op.startswith("<built-in function add") for op in called)
+    x = torch.randn(64, *SHAPE)
+    with torch.no_grad():
+        expected = trained.eval()(x)
+    torch.testing.assert_close(deployed(x), expected, rtol=0, atol=0.02 * float(expected.abs().max()))
+
+
+def test_a_sum_with_an_operand_in_float_stays_in_float(warm):
+    _, deployed = frozen("conv:16/1 [*=int8] mbconv-expand3:16/1 [expand=int8] classifier:5/1", warm)
+    assert not any("int8_add" in op for op in ops(deployed))
+
+
+def test_a_sum_that_a_float_layer_reads_too_stays_in_float(warm):
+    trained, deployed = frozen("conv:16/1 [*=int8] mbconv-expand3:16/1 [*=int8] classifier:5/1", warm)
+    assert not any("int8_add" in op for op in ops(deployed))
+    x = torch.randn(8, *SHAPE)
+    with torch.no_grad():
+        expected = trained.eval()(x)
+    torch.testing.assert_close(deployed(x), expected, rtol=0, atol=0.02 * float(expected.abs().max()))
