@@ -13,7 +13,7 @@ import numpy as np
 
 from backends.codegen import loaded
 from backends.epilogue import UPPER_HALF
-from backends.lowering import algorithms, arguments_of, choices, kernel, name_of, no_kernel, sources_of
+from backends.lowering import algorithm_named, algorithms, arguments_of, choices, kernel, name_of, no_kernel, sources_of
 from backends.store import Store, Trial
 from backends.target import Target
 from backends.unpacking import plain
@@ -91,6 +91,16 @@ def _timed(options: list[_Option]) -> list[Trial]:
             if turn == 0 or min(taken) <= CLOSE * least:
                 taken.append(1e6 * option.timer(runs[id(option)], *option.arguments, option.out))
     return [Trial(option.algorithm, option.option, tuple(samples[id(option)])) for option in options]
+
+
+def in_turns(chosen: list[tuple[Workload, Trial]], target: Target, rounds: int) -> list[list[float]]:
+    """Microseconds of each workload's kernel with the option of its trial, on random inputs, once a round."""
+    options = [_compiled(workload, target, [(algorithm_named(workload.op, trial.algorithm), trial.option)],
+                         random_inputs(workload))[0] for workload, trial in chosen]
+    runs = [_runs(option) for option in options]
+    samples = [[1e6 * option.timer(number, *option.arguments, option.out) for option, number in zip(options, runs)]
+               for _ in range(rounds)]
+    return [list(taken) for taken in zip(*samples)]
 
 
 def _runs(option: _Option) -> int:

@@ -19,12 +19,14 @@ STRUCTURE, FACTORISE, SPARSIFY, QUANTISE, STORE = range(5)
 
 @dataclass(frozen=True)
 class Compression(Gene):
-    """A compression gene: `APPLIES` names the kinds of layer it fits, `GAIN` where its gain is realised."""
+    """A compression gene: `APPLIES` names the kinds of layer it fits, `GAIN` where its gain is realised; `SETTINGS` are the
+    tokens that `netwright bench formats` measures, ascending in gain: the method's name alone if it has none."""
 
     KIND: ClassVar[str] = "compression"
     PHASE: ClassVar[int]
     APPLIES: ClassVar[tuple[str, ...]]
     GAIN: ClassVar[str]
+    SETTINGS: ClassVar[tuple[str, ...]] = ()
 
     @property
     def shapes_fixed(self) -> bool:

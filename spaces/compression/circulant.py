@@ -20,6 +20,7 @@ class Circulant(Compression):
     PHASE: ClassVar[int] = FACTORISE
     APPLIES: ClassVar[tuple[str, ...]] = (POINTWISE, DENSE)
     GAIN: ClassVar[str] = "bytes: one number in `block`; time: Fourier transforms where those are faster"
+    SETTINGS: ClassVar[tuple[str, ...]] = ("circulant-block8", "circulant-block16")
     block: int = 8
 
     def __post_init__(self):

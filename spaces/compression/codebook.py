@@ -23,6 +23,7 @@ class Codebook(Compression):
     PHASE: ClassVar[int] = QUANTISE
     APPLIES: ClassVar[tuple[str, ...]] = (POINTWISE, CONV, DEPTHWISE, DENSE)
     GAIN: ClassVar[str] = "bytes: bits of 32; time in large dense layers, which read less memory"
+    SETTINGS: ClassVar[tuple[str, ...]] = ("codebook-bits8", "codebook-bits4")
     bits: int = 4
 
     def __post_init__(self):

@@ -23,6 +23,7 @@ class Hashed(Compression):
     PHASE: ClassVar[int] = QUANTISE
     APPLIES: ClassVar[tuple[str, ...]] = (POINTWISE, CONV, DEPTHWISE, DENSE)
     GAIN: ClassVar[str] = "bytes: the table alone; no time, weights are expanded when they are loaded"
+    SETTINGS: ClassVar[tuple[str, ...]] = ("hashed-keep0.125",)
     keep: float = 0.125
 
     def __post_init__(self):

@@ -18,6 +18,7 @@ class IntN(Compression):
     PHASE: ClassVar[int] = QUANTISE
     APPLIES: ClassVar[tuple[str, ...]] = (POINTWISE, CONV, DEPTHWISE, DENSE)
     GAIN: ClassVar[str] = "bytes: bits / 32; time: large dense layers from packed weights, else as int8"
+    SETTINGS: ClassVar[tuple[str, ...]] = ("intn-bits6", "intn-bits4", "intn-bits2")
     bits: int = 4
 
     def __post_init__(self):

@@ -20,6 +20,7 @@ class Kronecker(Compression):
     PHASE: ClassVar[int] = FACTORISE
     APPLIES: ClassVar[tuple[str, ...]] = (POINTWISE, DENSE)
     GAIN: ClassVar[str] = "bytes: the factors; time: two small products where that is faster"
+    SETTINGS: ClassVar[tuple[str, ...]] = ("kronecker-terms4", "kronecker-terms1")
     terms: int = 1
 
     def __post_init__(self):

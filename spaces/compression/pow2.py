@@ -19,6 +19,7 @@ class Pow2(Compression):
     PHASE: ClassVar[int] = QUANTISE
     APPLIES: ClassVar[tuple[str, ...]] = (POINTWISE, CONV, DEPTHWISE, DENSE)
     GAIN: ClassVar[str] = "bytes: bits / 32; time: large dense layers from packed weights, else as int8"
+    SETTINGS: ClassVar[tuple[str, ...]] = ("pow2-bits4", "pow2-bits3")
     bits: int = 4
 
     def __post_init__(self):

@@ -24,6 +24,7 @@ class ProductQuantised(Compression):
     PHASE: ClassVar[int] = QUANTISE
     APPLIES: ClassVar[tuple[str, ...]] = (POINTWISE, CONV, DENSE)
     GAIN: ClassVar[str] = "bytes: bits for `segment` weights; time in large dense layers: sums of tabulated products"
+    SETTINGS: ClassVar[tuple[str, ...]] = ("product_quantised-segment2-bits4", "product_quantised-segment4-bits4")
     segment: int = 2
     bits: int = 4
     tables: str = "layer"

@@ -22,6 +22,7 @@ class SVD(Compression):
     PHASE: ClassVar[int] = FACTORISE
     APPLIES: ClassVar[tuple[str, ...]] = (POINTWISE, CONV, DENSE)
     GAIN: ClassVar[str] = "bytes and time: a chain of two smaller dense layers"
+    SETTINGS: ClassVar[tuple[str, ...]] = ("svd-rank1024", "svd-rank64", "svd-rank16")
     rank: int = 0
     energy: float = 0.0
     split: str = "sigma_right"

@@ -19,6 +19,7 @@ class TensorTrain(Compression):
     PHASE: ClassVar[int] = FACTORISE
     APPLIES: ClassVar[tuple[str, ...]] = (POINTWISE, DENSE)
     GAIN: ClassVar[str] = "bytes: the cores; time: a chain of small products where that is faster"
+    SETTINGS: ClassVar[tuple[str, ...]] = ("tensor_train-rank16", "tensor_train-rank4")
     rank: int = 4
     dims: int = 3
 
