@@ -3,12 +3,13 @@
 Neither TVM's passes nor LLVM hold Python's lock, so threads are enough.
 """
 
-import os
 import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from backends.cores import cores
 
 
 def object_code(writers: Mapping[str, Callable[[], Any]], target) -> dict[str, bytes]:
@@ -18,10 +19,10 @@ def object_code(writers: Mapping[str, Callable[[], Any]], target) -> dict[str, b
 
 def loaded(functions: Mapping[str, Any], target) -> dict[str, Any]:
     """The TVM module, loaded into this process, that holds each TIR function, by its name; a module a core."""
-    names, cores = list(functions), _cores()
-    groups = [names[i::cores] for i in range(min(cores, len(names)))]
-    modules = _at_once(lambda group: _loaded({name: functions[name] for name in group}, target), groups)
-    return {name: module for group, module in zip(groups, modules) for name in group}
+    names, modules = list(functions), min(len(cores()), len(functions))
+    groups = [names[i::modules] for i in range(modules)]
+    made = _at_once(lambda group: _loaded({name: functions[name] for name in group}, target), groups)
+    return {name: module for group, module in zip(groups, made) for name in group}
 
 
 def _object(symbol: str, write: Callable[[], Any], target) -> bytes:
@@ -45,11 +46,6 @@ def _compiled(functions: dict[str, Any], target):
     return tvm.compile(tvm.IRModule(named), target.tvm()).mod
 
 
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _at_once(work: Callable[[Any], Any], items: list) -> list:
-    with ThreadPoolExecutor(_cores()) as pool:
+    with ThreadPoolExecutor(len(cores())) as pool:
         return list(pool.map(work, items))

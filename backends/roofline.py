@@ -10,6 +10,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from math import prod
 
+from backends.cores import apart
 from backends.emit import constant, function, load, loop, scratch, store
 from backends.workload import Tensor, Workload
 
@@ -86,9 +87,10 @@ def measure_roofline(target) -> Roofline:
     module = tvm.compile(tvm.IRModule(functions), target.tvm())
     lanes, sums = target.lanes, target.registers - 4
     out = _array(target.threads * sums * lanes)
-    seconds = _least(module, "peak", 1, _array(2 * lanes), out)
+    with apart(target.threads):
+        seconds = _least(module, "peak", 1, _array(2 * lanes), out)
+        rates = tuple((size, _copied(module, size)) for size in SIZES)
     peak = 2 * target.threads * sums * lanes * ROUNDS / seconds / 1e9
-    rates = tuple((size, _copied(module, size)) for size in SIZES)
     return Roofline(peak, rates)
 
 

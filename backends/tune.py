@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from backends.codegen import loaded
+from backends.cores import apart
 from backends.epilogue import UPPER_HALF
 from backends.lowering import algorithm_named, algorithms, arguments_of, choices, kernel, name_of, no_kernel, sources_of
 from backends.store import Store, Trial
@@ -77,7 +78,8 @@ def tune(workload: Workload, target: Target) -> list[Trial]:
             refused.append(Trial(option.algorithm, option.option, (), f"differs from torch by {error:.2g}"))
         else:
             options.append(option)
-    return _timed(options) + refused
+    with apart(target.threads):
+        return _timed(options) + refused
 
 
 def _timed(options: list[_Option]) -> list[Trial]:

@@ -50,10 +50,13 @@ def compile_and_measure(folder: Path, target_name: str, images: np.ndarray) -> d
 
 def measure_again(folder: Path, target_name: str, parameters: list[str], image: np.ndarray) -> dict[str, Any]:
     """Times model.so anew: samples, their median and its interval, in milliseconds."""
+    from backends.cores import apart
     from backends.measure import measure
     from backends.target import load
 
-    measurement = measure(open_library(folder, parameters), image, load(target_name).measure)
+    target = load(target_name)
+    with apart(target.threads):
+        measurement = measure(open_library(folder, parameters), image, target.measure)
     return {"target": target_name, "latency_ms": measurement.latency_ms, "interval_ms": measurement.interval_ms,
             "samples_ms": measurement.samples_ms, "runs_a_sample": measurement.runs, "drift": measurement.drift}
 
