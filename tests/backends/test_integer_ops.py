@@ -92,10 +92,10 @@ def test_planes_are_quantised_to_channels_last(batch, channels, height, width):
           torch.from_numpy(np.clip(steps, 0, 255).astype("uint8")), image="plain")
 
 
-@given(batch=st.integers(1, 2), channels=st.sampled_from([16, 17, 24, 40, 64, 72, 100, 130]), side=st.integers(1, 20),
-       kernel=st.tuples(st.integers(1, 7), st.integers(1, 5)), stride=st.integers(1, 2), zero_point=st.integers(0, 255),
+@given(batch=st.integers(1, 2), channels=st.sampled_from([16, 17, 24, 40, 64, 72, 100, 130]), side=st.integers(1, 12),
+       kernel=st.tuples(st.integers(1, 7), st.integers(1, 3)), stride=st.integers(1, 2), zero_point=st.integers(0, 255),
        seed=st.integers(0, 999))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_depthwise_dot_products_are_exact_at_every_edge(batch, channels, side, kernel, stride, zero_point, seed):
     torch.manual_seed(seed)
     padding = [k // 2 for k in kernel]

@@ -93,9 +93,9 @@ def test_stored_bytes_are_the_payload_of_the_files_and_reading_them_back_gives_t
     assert torch.equal(given.network(x), before)
 
 
-def test_int8_stores_a_byte_a_weight_and_twelve_an_output():
+def test_int8_stores_a_byte_a_weight_and_eight_an_output():
     state = subject("conv:8/1 [*=int8] classifier:5/1")
-    assert StoredBytes().evaluate(state)["stored_bytes"] == 3 * 9 * 8 + 12 * 8 + 4 * (8 * 5 + 5)
+    assert StoredBytes().evaluate(state)["stored_bytes"] == 3 * 9 * 8 + 8 * 8 + 4 * (8 * 5 + 5)
 
 
 def test_a_bitmap_stores_a_bit_a_weight_and_the_kept_values():
