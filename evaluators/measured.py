@@ -2,6 +2,7 @@
 runtimes. Takes and gives plain values."""
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ def measure_model(text: str, shape: tuple[int, ...], target: Target, peers: list
     return measured(load_model(text, shape), target, peers, retune)
 
 
-def measured(model: Model, target: Target, peers: list[str], retune: bool = False) -> dict[str, Any]:
-    """See README, "JSON". RuntimeError if the compiled network's outputs differ from torch's."""
+def measured(model: Model, target: Target, peers: list[str], retune: bool = False,
+             look: Callable[[Any], dict[str, Any]] = lambda library: {}) -> dict[str, Any]:
+    """See README, "JSON", and what `look` finds of the compiled network's `Library`. RuntimeError if its outputs differ from torch's."""
     import torch
 
     import spaces.ops
@@ -47,11 +49,12 @@ def measured(model: Model, target: Target, peers: list[str], retune: bool = Fals
         errors = {name: difference(np.asarray(runners[name]()), expected) for name in peers}
         with apart(target.threads):  # whose threads were all started by the first runs
             timings = in_turns(runners)
+        found = look(library)
     ours = timings["netwright"]
     return {"target": target.name, "threads": target.threads, **ours.summary(), "error": error, "fallback": report.fallback,
             "layout_changes": report.layout_changes, "compile_seconds": report.seconds, "tune_seconds": report.tune_seconds,
             "ops": [_renamed(asdict(op)) for op in report.ops],
-            "peers": {name: {**timings[name].summary(), **ours.ratio(timings[name]), "error": errors[name]} for name in peers}}
+            "peers": {name: {**timings[name].summary(), **ours.ratio(timings[name]), "error": errors[name]} for name in peers}, **found}
 
 
 def _renamed(op: dict[str, Any]) -> dict[str, Any]:

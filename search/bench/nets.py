@@ -2,6 +2,7 @@
 studies/cifar10.toml without compression. Each network is measured in a process of its own."""
 
 import sys
+from collections.abc import Callable
 from math import exp, log
 from pathlib import Path
 from statistics import fmean
@@ -23,7 +24,8 @@ LIMIT_S = 600.0
 def run(target) -> dict:
     """Per network what `netwright measure` gives, and its ratio to the better peer; per group the geometric mean."""
     groups = {"224x224": LARGE, "32x32": (*SMALL, *candidates())}
-    results = {name: _measured(name, target) for group in groups.values() for name in group}
+    results = {name: beside_peers(name, target, measure_model, (1, 3, 32, 32), target, PEERS, False)
+               for group in groups.values() for name in group}
     means = {name: exp(fmean(log(results[net]["to_better_peer"]) for net in group)) for name, group in groups.items()}
     return {"target": target.name, "threads": target.threads, "networks": results, "geometric_mean": means}
 
@@ -42,12 +44,13 @@ def candidates() -> list[str]:
     return [str(replace(c, layers=tuple(replace(layer, compressions=()) for layer in c.layers), recipes=())) for c in found]
 
 
-def _measured(name: str, target) -> dict:
+def beside_peers(name: str, target, measure: Callable, *arguments) -> dict:
+    """`measure(name, *arguments)` in a process of its own, and the ratio to the better peer."""
     from evaluators.score import environment
 
     worker = Worker(environment(target.threads))
     try:
-        result = worker.call(measure_model, name, (1, 3, 32, 32), target, PEERS, False, timeout_s=LIMIT_S)
+        result = worker.call(measure, name, *arguments, timeout_s=LIMIT_S)
     finally:
         worker.close()
     better = min(result["peers"].values(), key=lambda peer: peer["latency_ms"])
@@ -58,15 +61,20 @@ def _measured(name: str, target) -> dict:
 
 def show(result: dict) -> None:
     """A table of times and ratios."""
-    table = Table(title=f"one input, target {result['target']}, threads {result['threads']}, medians in ms")
-    for column in ("network", "netwright", *PEERS, "ratio to the better", "95% interval", "fallback", "largest error"):
+    console = Console()
+    console.print(times(result, "float32", {"largest error": lambda net: f"{net['error']:.1e}"}))
+    for group, mean in result["geometric_mean"].items():
+        console.print(f"{group}: geometric mean {mean:.3f}")
+
+
+def times(result: dict, numbers: str, more: dict[str, Callable]) -> Table:
+    """Every network's time beside its peers', with further columns by name."""
+    table = Table(title=f"{numbers}, one input, target {result['target']}, threads {result['threads']}, medians in ms")
+    for column in ("network", "netwright", *PEERS, "ratio to the better", "95% interval", "fallback", *more):
         table.add_column(column)
     for name, net in result["networks"].items():
         low, high = net["to_better_peer_interval"]
         peers = [f"{net['peers'][peer]['latency_ms']:.4f}" for peer in PEERS]
         table.add_row(name, f"{net['latency_ms']:.4f}", *peers, f"{net['to_better_peer']:.3f}", f"{low:.3f} to {high:.3f}",
-                      str(net["fallback"]), f"{net['error']:.1e}")
-    console = Console()
-    console.print(table)
-    for group, mean in result["geometric_mean"].items():
-        console.print(f"{group}: geometric mean {mean:.3f}")
+                      str(net["fallback"]), *(figure(net) for figure in more.values()))
+    return table
