@@ -41,7 +41,7 @@ class _Columns:
 
 def windowed_options(workload, window: Window, target) -> list[dict]:
     """Tiles of a few widths, channels or pixels in the outer loop; what fits the registers."""
-    room = target.registers - 2 - window.kernel[1]
+    room = max(1, target.registers - 2 - window.kernel[1])
     widths = sorted({min(window.out[1], room, size) for size in (2, 4, 7, 8, 14)}, reverse=True)
     preferred = min(widths, key=lambda w: (ceil(window.out[1] / w) * w - window.out[1]) / window.out[1] + 1 / w)
     ordered = [preferred] + [w for w in widths if w != preferred][:2]

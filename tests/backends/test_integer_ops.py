@@ -67,6 +67,13 @@ def test_average_pools_are_exact(shape, x, out, stride, data):
     check("int8_avg_pool2d", "windows", ["x"], [tensor], arguments, halved_up(total, arguments))
 
 
+def test_the_average_of_a_window_wider_than_the_registers_is_exact():
+    types = Affine(0.02, 3), Affine(0.01, 5)
+    arguments, tensor = int8_avg_pool2d.arguments(*types, [56, 56], [56, 56]), image((1, 16, 56, 56))
+    total = (tensor.numpy().astype("int64") - 3).sum((2, 3), keepdims=True) * arguments["scale"]
+    check("int8_avg_pool2d", "windows", ["x"], [tensor], arguments, halved_up(total, arguments))
+
+
 @pytest.mark.parametrize("algorithm", [name_of(a) for a in algorithms("int8_lookup")])
 @given(shape=IMAGES, seed=st.integers(0, 99))
 @settings(max_examples=20, deadline=None)
