@@ -70,4 +70,5 @@ def steps_from(x, zero_point: int, lanes: int, scale: int = 1):
 def shifted(total, shift: int, zero_point: int, bounds: tuple[float, float], lanes: int):
     """uint8 of int32 totals / 2^shift, rounded half up, plus the zero point, within the bounds."""
     steps = (total + constant(1 << (shift - 1), "int32", lanes)) >> constant(shift, "int32", lanes)
-    return cast(clamp(steps + constant(zero_point, "int32", lanes), int(bounds[0]), int(bounds[1]), "int32", lanes), "uint8", lanes)
+    steps = clamp(steps + constant(zero_point, "int32", lanes), int(bounds[0]), int(bounds[1]), "int32", lanes)
+    return cast(steps, "uint8", lanes)

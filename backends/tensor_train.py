@@ -6,7 +6,6 @@ is a product: what lies in front, the i still to come, are rows of pixels, the j
 """
 
 from dataclasses import dataclass
-from math import prod
 
 from backends.arithmetic import FLOAT
 from backends.channels import blocks_of

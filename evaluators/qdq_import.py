@@ -1,4 +1,4 @@
-"""A quantised ONNX graph (QDQ form, as the quantisers of ONNX Runtime and OpenVINO write it) as calls of deployed integer ops.
+"""A quantised ONNX graph (QDQ form, as ONNX Runtime's quantiser writes it) as calls of deployed integer ops.
 
 In QDQ form every integer tensor is spelled as DequantizeLinear(QuantizeLinear(x)) around operators in float. A
 convolution or dense layer whose inputs and weights are dequantised becomes an integer layer that gives what the quantiser

@@ -27,7 +27,7 @@ def packed(values: np.ndarray) -> torch.Tensor:
 
 def sums_inside(x, weight, stride, padding, dilation, groups):
     """A convolution of signs in plain loops: taps outside the image are passed over."""
-    (batch, channels, height, width), (outputs, inner, *kernel) = x.shape, weight.shape
+    (batch, _, height, width), (outputs, inner, *kernel) = x.shape, weight.shape
     size = [(n + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i, n in enumerate((height, width))]
     out = np.zeros((batch, outputs, *size), np.int64)
     for o in range(outputs):

@@ -18,7 +18,7 @@ def lower(workload, target, option):
     zero = workload["x_zero_point"] * workload["kernel_size"][0] * workload["kernel_size"][1]
 
     def last(total, inside, lanes):
-        scale = constant(workload["scale"], "int32", lanes)
-        return requantised(total - constant(zero, "int32", lanes), scale, workload["shift"], workload["zero_point"], (0, 255), lanes)
+        scale, total = constant(workload["scale"], "int32", lanes), total - constant(zero, "int32", lanes)
+        return requantised(total, scale, workload["shift"], workload["zero_point"], (0, 255), lanes)
     return pool(workload, target, option, lambda lanes: constant(0, "int32", lanes),
                 lambda total, x, lanes: total + cast(x, "int32", lanes), last, "int32")

@@ -32,7 +32,7 @@ def lower(workload, target, option) -> Lowering:
 
     values, (across, along, taps) = workload["values"], _grid(workload)
     kept, columns, rows = values.shape
-    (outputs, inputs), out = workload.out.shape[:2], workload.out
+    outputs, inputs = workload.out.shape[:2]
 
     def body(buffers, sink):
         place = scratch(1, "int32", registers=True)
