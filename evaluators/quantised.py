@@ -4,6 +4,7 @@ QDQ form, weights int8 and symmetric by output channel, activations uint8, range
 """
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,11 @@ CALIBRATION, COMPARED = 16, 200
 
 
 def measure_quantised(text: str, shape: tuple[int, ...], target: Target, peers: list[str]) -> dict[str, Any]:
-    """In the worker: what `measured` gives of the quantised network, and `agreement`, the share of random images on which the
-    compiled network and ONNX Runtime see the same class."""
+    """In the worker: what `measured` gives of the quantised network, and the shares of random images on which the compiled
+    network and ONNX Runtime see the same class, and ONNX Runtime with itself."""
     with tempfile.TemporaryDirectory(prefix="netwright-") as folder:
         quantised = load_model(str(write_quantised(load_model(text, shape), Path(folder))), ())
-        return measured(quantised, target, peers, look=lambda library: {"agreement": _agreement(quantised, library)})
+        return measured(quantised, target, peers, look=lambda library: _agreement(quantised, library))
 
 
 def write_quantised(model: Model, folder: Path) -> Path:
@@ -61,14 +62,23 @@ def _input_name(path: Path) -> str:
     return onnx.load(path).graph.input[0].name
 
 
-def _agreement(model: Model, library: Library) -> float:
-    """With ONNX Runtime as the file says, without its own rewriting."""
-    import onnxruntime
+def _agreement(model: Model, library: Library) -> dict[str, float]:
+    """`agreement` with ONNX Runtime as the file says, without its own rewriting; `peer_agreement` is that of ONNX Runtime as it
+    runs by default: how far rounding alone decides the class of these networks."""
+    literal, usual = _session(model, False), _session(model, True)
+    classes = [(library.run(image).argmax(), literal(image).argmax(), usual(image).argmax())
+               for image in _images(model, COMPARED, 2)]
+    return {"agreement": float(np.mean([ours == theirs for ours, theirs, _ in classes])),
+            "peer_agreement": float(np.mean([theirs == own for _, theirs, own in classes]))}
 
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(str(model.onnx), options, providers=["CPUExecutionProvider"])
-    name, same, images = session.get_inputs()[0].name, 0, _images(model, COMPARED, 2)
-    for image in images:
-        same += int(library.run(image).argmax() == session.run(None, {name: image})[0].argmax())
-    return same / len(images)
+
+def _session(model: Model, rewritten: bool) -> Callable[[np.ndarray], np.ndarray]:
+    """ONNX Runtime's outputs, with or without its own rewriting of the graph."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    if not rewritten:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(str(model.onnx), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda image: session.run(None, {name: image})[0]

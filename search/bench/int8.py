@@ -21,5 +21,7 @@ def run(target) -> dict:
 def show(result: dict) -> None:
     """A table of times, ratios and agreement."""
     console = Console()
-    console.print(times(result, "8-bit integers", {"same class as ONNX Runtime": lambda net: f"{net['agreement']:.1%}"}))
+    console.print(times(result, "8-bit integers", {
+        "same class as ONNX Runtime": lambda net: f"{net['agreement']:.1%}",
+        "ONNX Runtime with itself": lambda net: f"{net['peer_agreement']:.1%}"}))
     console.print(f"geometric mean {result['geometric_mean']:.3f}")
