@@ -85,6 +85,25 @@ def test_a_quantised_network_computes_integers_as_onnx_runtime_does(quantised):
     assert any(wanted in op for op in called(model)) and any("int8_conv2d" in op for op in called(model))
 
 
+ALONE = {
+    "convolution": lambda: nn.Conv2d(12, 17, 3, 2, 1), "pointwise": lambda: nn.Conv2d(12, 40, 1),
+    "depthwise": lambda: nn.Conv2d(12, 12, 3, padding=1, groups=12), "max pool": lambda: nn.MaxPool2d(3, 2),
+    "dense": lambda: nn.Sequential(nn.Flatten(), nn.Linear(12 * 81, 6)),
+}
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_one_op_alone_is_within_one_quantum_of_onnx_runtime_on_equal_inputs(name, tmp_path):
+    torch.manual_seed(1)
+    path = write_quantised(from_module(nn.Sequential(ALONE[name]()), (1, 12, 9, 9)), tmp_path)
+    model, rng = load_model(str(path), ()), np.random.default_rng(4)
+    images = [rng.standard_normal((1, 12, 9, 9), np.float32) for _ in range(20)]
+    theirs = np.concatenate([reference(path, image) for image in images])
+    ours = np.concatenate([model.network(torch.from_numpy(image)).detach().numpy() for image in images])
+    quantum = np.diff(np.unique(theirs.round(6))).min()
+    assert np.abs(ours - theirs).max() <= 1.01 * quantum and (np.abs(ours - theirs) < 0.01 * quantum).mean() >= 0.99
+
+
 def test_activations_that_are_not_uint8_are_refused_by_name(tmp_path):
     import onnxruntime.quantization as quantization
 
