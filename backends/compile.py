@@ -15,11 +15,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from backends.fallback import emit_fallback
-from backends.fusion import Group, Part, groups_of, inputs_of
+from backends.fusion import Group, computed_once, groups_of, inputs_of
 from backends.graph import Graph, read
 from backends.lowering import algorithm_named, arguments_of, choices, kernel, served_on, sources_of
 from backends.objects import Objects
 from backends.report import FALLBACK, OpReport, report_on, unserved
+from backends.sequence import Call, Sequence, function
 from backends.store import Store, Trial, default_path
 from backends.target import Target
 from backends.tune import bare, best
@@ -112,42 +113,85 @@ class _Builder:
         from tvm import relax
 
         groups = groups_of(graph)
-        builder, self._once = relax.BlockBuilder(), set(graph.stored)
-        named = {name: relax.Var(name, _type(tensor)) for name, tensor in {**graph.inputs, **graph.stored}.items()}
-        types = {**graph.inputs, **graph.stored, **{group.name: group.out for group in groups}}
-        with builder.function("main", list(named.values()), attrs={"num_input": len(graph.inputs)}):
-            with builder.dataflow():
-                for group in groups:
-                    named[group.name] = self._emit(builder, group, named)
-                    self._report(group)
-                out = builder.emit_output(named[graph.output])
-            builder.emit_func_output(out)
-        module = relax.transform.LiftTransformParams()(builder.get())
+        self._once = computed_once(groups, graph)
+        for group in groups:
+            self._report(group)
+        module = relax.transform.LiftTransformParams()(self._main(graph, groups))
         builder = relax.BlockBuilder(module)
+        types = {**graph.inputs, **graph.stored, **{group.name: group.out for group in groups}}
         for group in groups:
             if group.parts:
                 self._single(builder, group, types)
         return builder.get()
 
+    def _main(self, graph: Graph, groups: list[Group]):
+        """The module of `main`, whose kernels are called in a row by one function, unless some op has no kernel."""
+        from tvm import relax
+
+        builder = relax.BlockBuilder()
+        named = {name: relax.Var(name, _type(tensor)) for name, tensor in {**graph.inputs, **graph.stored}.items()}
+        each_time = [group for group in groups if group.name not in self._once]
+        in_a_row = any(group.parts for group in each_time) and not any(group.unserved for group in each_time)
+        with builder.function("main", list(named.values()), attrs={"num_input": len(graph.inputs)}):
+            with builder.dataflow():
+                for group in groups:
+                    if group.name in self._once or not in_a_row:
+                        self._emit(builder, group, named)
+                if in_a_row:
+                    self._emit_in_a_row(builder, each_time, graph, named)
+                out = builder.emit_output(named[graph.output])
+            builder.emit_func_output(out)
+        return builder.get()
+
     def _single(self, builder, group: Group, types: dict[str, Tensor]) -> None:
         from tvm import relax
 
-        inputs = {name: relax.Var(name, _type(types[name])) for name in inputs_of(group)}
-        with builder.function(f"op_{group.name}", list(inputs.values())):
+        named = {name: relax.Var(name, _type(types[name])) for name in inputs_of(group)}
+        with builder.function(f"op_{group.name}", list(named.values())):
             with builder.dataflow():
-                out = builder.emit_output(self._emit(builder, group, inputs))
+                self._emit(builder, group, named)
+                out = builder.emit_output(named[group.name])
             builder.emit_func_output(out)
 
-    def _emit(self, builder, group: Group, named: dict[str, object]):
-        """The Relax variable of a group's result: its kernel called on its inputs, weights packed first."""
+    def _emit(self, builder, group: Group, named: dict[str, object]) -> None:
+        """Names the Relax variable of a group's result: its kernel called on its inputs, weights packed first."""
         from tvm import relax
 
         if not group.parts:
-            return builder.emit(relax.op.reshape(named[group.source], group.out.memory))
-        if group.unserved:
-            return emit_fallback(builder, group.unserved, [named[name] for name in inputs_of(group)])
-        arguments = [argument for part in group.parts for argument in self._arguments(builder, part, named)]
-        return builder.emit(relax.call_dps_packed(self._symbol(group), tuple(arguments), _type(group.out)))
+            named[group.name] = builder.emit(relax.op.reshape(named[group.source], group.out.memory))
+        elif group.unserved:
+            named[group.name] = emit_fallback(builder, group.unserved, [named[name] for name in inputs_of(group)])
+        else:
+            for call in self._calls(group):
+                _emit_call(builder, call, named)
+
+    def _emit_in_a_row(self, builder, groups: list[Group], graph: Graph, named: dict[str, object]) -> None:
+        """Names the variable of the network's result: one function that calls all kernels; what is packed once is
+        packed before."""
+        calls = dict.fromkeys(call for group in groups if group.parts for call in self._calls(group))
+        for call in [call for call in calls if self._once.issuperset(call.arguments)]:
+            _emit_call(builder, call, named)
+            del calls[call]
+        weights = dict.fromkeys(name for call in calls for name in call.arguments if name in named and name not in graph.inputs)
+        reshaped = {group.name: (group.source, group.out) for group in groups if not group.parts}
+        sequence = Sequence(tuple(calls), graph.inputs, tuple(weights), reshaped, graph.output)
+        symbol = self.objects.symbol("network", repr(sequence), lambda: function(sequence))
+        _emit_call(builder, Call(symbol, (*graph.inputs, *weights), graph.output, sequence.tensors[graph.output]), named)
+
+    def _calls(self, group: Group) -> list[Call]:
+        """Calls that pack, then that of the group's kernel."""
+        packing, names = [], []
+        for part in group.parts:
+            given, lowering = dict(zip((name for name, _ in part.workload.inputs), part.inputs)), self._lower(part.workload)[1]
+            for name in arguments_of(part.workload, lowering):
+                if name in lowering.packed:
+                    packing.append(self._packing(lowering.packed[name], [given[source] for source in sources_of(name, lowering)]))
+                names.append(packing[-1].result if name in lowering.packed else given[name])
+        return [*packing, Call(self._symbol(group), tuple(names), group.name, group.out)]
+
+    def _packing(self, packed, sources: list[str]) -> Call:
+        symbol = self.objects.symbol("pack", packed.key, lambda: packed.function)
+        return Call(symbol, tuple(sources), f"{symbol} of {', '.join(sources)}", packed.tensor)
 
     def _symbol(self, group: Group) -> str:
         """The group's kernel."""
@@ -155,22 +199,6 @@ class _Builder:
         depends = [(part.workload, part.channel, trial.algorithm, trial.option) for part, trial, _ in lowered]
         parts = [(part.workload, lowering, part.channel) for part, _, lowering in lowered]
         return self.objects.symbol(group.parts[0].workload.op, repr((depends, group.out)), lambda: kernel(parts, group.out))
-
-    def _arguments(self, builder, part: Part, named: dict[str, object]) -> list:
-        """The arguments of a part's kernel; calls that pack are emitted."""
-        from tvm import relax
-
-        given = {name: named[source] for (name, _), source in zip(part.workload.inputs, part.inputs)}
-        arguments, lowering = [], self._lower(part.workload)[1]
-        for name in arguments_of(part.workload, lowering):
-            if name in lowering.packed:
-                packed, sources = lowering.packed[name], sources_of(name, lowering)
-                symbol = self.objects.symbol("pack", packed.key, lambda packed=packed: packed.function)
-                call = relax.call_dps_packed(symbol, tuple(given[source] for source in sources), _type(packed.tensor))
-                arguments.append(builder.emit(call))
-            else:
-                arguments.append(given[name])
-        return arguments
 
     def _lower(self, workload: Workload) -> tuple[Trial, Lowering]:
         if workload not in self._lowered:
@@ -194,11 +222,17 @@ class _Builder:
             return
         for part in group.parts:
             trial, _ = self._lower(part.workload)
-            once = set(part.inputs) <= self._once
             weights = "packed" if part.workload.unpack else "unpacked" if self._unpacked & set(part.inputs) else ""
-            self.reports.append(report_on(group, part.workload, trial, self.roofline, once, weights))
-            self._once |= {group.name} if once else set()
+            self.reports.append(report_on(group, part.workload, trial, self.roofline, group.name in self._once, weights))
             self._unpacked |= {group.name} if part.workload.op.startswith(UNPACK) else set()
+
+
+def _emit_call(builder, call: Call, named: dict[str, object]) -> None:
+    """Names the variable of a call's result."""
+    from tvm import relax
+
+    arguments = tuple(named[name] for name in call.arguments)
+    named[call.result] = builder.emit(relax.call_dps_packed(call.symbol, arguments, _type(call.out)))
 
 
 def _type(tensor: Tensor):

@@ -40,6 +40,15 @@ def inputs_of(group: Group) -> list[str]:
     return list(dict.fromkeys(name for part in group.parts for name in part.inputs))
 
 
+def computed_once(groups: list[Group], graph: Graph) -> set[str]:
+    """The names of the stored tensors and of all groups that depend on them alone."""
+    once = set(graph.stored)
+    for group in groups:
+        if once.issuperset(inputs_of(group) if group.parts else (group.source,)):
+            once.add(group.name)
+    return once
+
+
 def groups_of(graph: Graph) -> list[Group]:
     """The kernels of a graph, in an order in which they can run."""
     readers = _readers(graph)
