@@ -34,7 +34,7 @@ def each_vector(tensor, target, visit: Callable) -> None:
     full = channels // target.lanes
     groups = [(0, full, target.lanes)] if full else []
     groups += [(v.start, 1, v.lanes) for v in vectors_of(channels, target.lanes)[full:]]
-    with shared(target.threads_for(tensor.size // target.lanes)) as share:
+    with shared(target.threads_to_fetch(tensor.size // target.lanes)) as share:
         for first, count, lanes in groups:
             with nest({"rows": batch * height, "columns": width, "channels": count}, "pixels", share) as index:
                 row = index["rows"]

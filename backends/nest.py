@@ -10,6 +10,11 @@ from backends.emit import loop, loop_between
 
 ORDERS = {"channels": ("channels", "rows", "columns"), "pixels": ("rows", "columns", "channels")}
 
+# Threads share the first of these loops that divides about evenly, or the one that divides best. Pixels come first, so that
+# from kernel to kernel a thread goes on with what its own core has computed and still has in its cache.
+SHARED_FIRST = ("rows", "columns", "channels")
+EVEN = 0.9
+
 
 @contextmanager
 def loop_unless_one(extent: int):
@@ -42,10 +47,10 @@ def shared(threads: int) -> Iterator[Share | None]:
 @contextmanager
 def nest(extents: dict[str, int], outer: str, share: Share | None = None) -> Iterator[dict[str, object]]:
     """`with nest({"channels": 4, "rows": 7, "columns": 2}, "pixels", share) as index`: an index by name; no loop where
-    there is one turn. A thread takes its share of the loop that divides best, which is then outermost."""
+    there is one turn. A thread takes its share of one loop, which is then outermost."""
     order = list(ORDERS[outer])
     if share:
-        order.sort(key=lambda name: -_evenness(extents[name], share.threads))
+        order.sort(key=lambda name: (-min(EVEN, _evenness(extents[name], share.threads)), SHARED_FIRST.index(name)))
     with ExitStack() as stack:
         index = {name: 0 for name in order}
         for place, name in enumerate(order):

@@ -13,6 +13,8 @@ FOLDER = Path(__file__).parent / "targets"
 LANES = (("avx512f", 16), ("avx2", 8), ("neon", 4), ("sse2", 4))
 # Vector operations that a thread must have to be worth waking, which takes about a microsecond.
 PARALLEL_WORK = 2_000
+# Vector operations that take as long as a vector from another core's cache.
+FETCH = 4
 FIELDS = {"doc": str, "kind": str, "mcpu": str, "triple": str, "threads": int, "batch": int, "connection": str, "measure": dict}
 
 
@@ -58,6 +60,10 @@ class Target:
     def threads_for(self, work: int) -> int:
         """Threads for a kernel of `work` vector operations: all, or one where waking the others costs more."""
         return self.threads if work >= self.threads * PARALLEL_WORK else 1
+
+    def threads_to_fetch(self, vectors: int) -> int:
+        """Threads for a kernel that reads that many vectors and does little with each."""
+        return self.threads_for(FETCH * vectors)
 
 
 def names() -> list[str]:
