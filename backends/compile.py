@@ -16,7 +16,8 @@ from tempfile import TemporaryDirectory
 
 from backends.fallback import emit_fallback
 from backends.fusion import Group, computed_once, groups_of, inputs_of
-from backends.graph import Graph, read
+from backends.graph import Graph, Joint, read
+from backends.joining import joints, with_joined
 from backends.lowering import algorithm_named, arguments_of, choices, kernel, served_on, sources_of
 from backends.objects import Objects
 from backends.report import FALLBACK, OpReport, report_on, unserved
@@ -24,19 +25,19 @@ from backends.sequence import Call, Sequence, function
 from backends.store import Store, Trial, default_path
 from backends.target import Target
 from backends.tune import bare, best
-from backends.unpacking import UNPACK, from_packed, packed_layers, plain
+from backends.unpacking import UNPACK
 from backends.workload import CompileError, Lowering, Tensor, Workload
 
 
 @dataclass(frozen=True)
 class CompileReport:
-    """What was compiled: `parameters` are the stored tensors in the order in which the library takes them; `packed` are
-    the layers that are computed from packed weights. `seconds`: all of it; `tune_seconds`: measuring what the store did
+    """What was compiled: `parameters` are the stored tensors in the order in which the library takes them; `joined` are
+    the layers that do the op before them as well: unpack their weights, or gate their image. `seconds`: all of it; `tune_seconds`: measuring what the store did
     not know; `kernels_built`: functions that the store had no code of."""
 
     ops: tuple[OpReport, ...]
     parameters: tuple[str, ...]
-    packed: tuple[str, ...]
+    joined: tuple[str, ...]
     seconds: float
     tune_seconds: float
     kernels_built: int
@@ -65,13 +66,13 @@ def compile_program(program, target: Target, library: Path, store: Path | None =
     graph = read(program, served_on(target))
     with closing(Store(store or default_path(), target)) as kernels, TemporaryDirectory(prefix="netwright-") as folder:
         builder = _Builder(target, kernels, retune)
-        packed = tuple(name for name, workload in packed_layers(graph).items() if builder.pays(workload))
-        module = builder.module(from_packed(graph, packed))
+        joined = builder.joined(graph)
+        module = builder.module(with_joined(graph, joined))
         objects = builder.objects.files(Path(folder))
         relax.build(module, target.tvm(), relax_pipeline=_passes()).export_library(str(library), addons=objects)
     signature = program.graph_signature.inputs_to_parameters | program.graph_signature.inputs_to_buffers
     order = tuple(signature[name] for name in graph.stored)
-    return CompileReport(tuple(builder.reports), order, packed, time.perf_counter() - begin, builder.tune_seconds,
+    return CompileReport(tuple(builder.reports), order, joined, time.perf_counter() - begin, builder.tune_seconds,
                          builder.objects.built)
 
 
@@ -99,12 +100,16 @@ class _Builder:
         self.tune_seconds = 0.0
         self._lowered: dict[Workload, tuple[Trial, Lowering]] = {}
 
-    def pays(self, workload: Workload) -> bool:
-        """Whether some kernel computes the layer from packed weights, and faster than from unpacked ones."""
-        if not choices(workload, self.target):
+    def joined(self, graph: Graph) -> tuple[str, ...]:
+        """The layers that are faster with the op before them in their kernel."""
+        return tuple(name for name, joint in joints(graph).items() if self._pays(joint))
+
+    def _pays(self, joint: Joint) -> bool:
+        """Whether some kernel does what both do, and faster than one after the other."""
+        if not choices(joint.workload, self.target):
             return False
         try:
-            return self._trial(workload).us < self._trial(plain(workload)).us
+            return self._trial(joint.workload).us < sum(self._trial(part).us for part in joint.parts)
         except CompileError:  # every kernel miscomputes
             return False
 

@@ -32,8 +32,10 @@ def convolution_options(workload, target, arithmetic: Arithmetic) -> list[dict]:
     return product_options(_window(workload, arithmetic), target, arithmetic)
 
 
-def convolution(workload, target, option: dict, arithmetic: Arithmetic, ending: Ending | None = None) -> Lowering:
-    """The product of (x, weight, bias and scales); it ends in `last_step` if no other ending is given."""
+def convolution(workload, target, option: dict, arithmetic: Arithmetic, ending: Ending | None = None,
+                weights: Callable | None = None) -> Lowering:
+    """The product of (x, weight, bias and scales); it ends in `last_step` if no other ending is given. `weights(buffers,
+    packed tensor, blocks)` gives others than the packed ones in their place."""
     window, ending = _window(workload, arithmetic), ending or plain_ending(workload)
     blocks = blocks_of(window.group_outputs, target.lanes, option["vectors"])
     packed = arithmetic.pack(workload["weight"], blocks, window.groups)
@@ -45,10 +47,11 @@ def convolution(workload, target, option: dict, arithmetic: Arithmetic, ending: 
         with loop_unless_one(window.batch) as n:
             x = _image(image.of_image(n), workload, window, arithmetic, fill, target.lanes, threads)
             with shared(threads) as share, loop_unless_one(window.groups) as g:
+                factors = weights(buffers, packed.tensor, blocks) if weights else buffers["weight"]
                 inputs = ceil(window.group_inputs / arithmetic.chunk) * arithmetic.chunk
                 base = g * (packed.tensor.size // window.groups)
                 product(window, arithmetic, target.lanes, share, option, x.from_channel(g * inputs),
-                        buffers["weight"], base, g * window.group_outputs, finisher(buffers, results, n, ending))
+                        factors, base, g * window.group_outputs, finisher(buffers, results, n, ending))
     return Lowering(body, {"weight": packed, **ending.packed})
 
 

@@ -38,6 +38,17 @@ class Graph:
     output: str
 
 
+@dataclass(frozen=True)
+class Joint:
+    """How the kernel of a layer can do the op before it as well: `workload` on the tensors `inputs` does at each inference
+    what `parts` do, and the node `gone` is not needed any more."""
+
+    workload: Workload
+    parts: tuple[Workload, ...]
+    inputs: tuple[str, ...]
+    gone: str
+
+
 def read(program, serves: Callable[[Workload], bool]) -> Graph:
     """The graph of a `torch.export.ExportedProgram` with one result; `serves` tells whether a workload has a kernel."""
     parameters = program.graph_signature.inputs_to_parameters | program.graph_signature.inputs_to_buffers

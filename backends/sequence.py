@@ -18,6 +18,8 @@ DATA, SHAPE, STRIDES, SIDES, CODE, BITS, LANES, OFFSET, DEVICE, DEVICE_TYPE = ra
 TYPE, PADDING, VALUE = 13, 14, 15
 NOTHING, POINTER, TENSOR = 0, 4, 7
 CPU = 1
+# Bytes: TVM puts smaller blocks on the stack, where they are aligned for one number and not for vectors.
+LEAST_BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def _planned(lives: Mapping[str, Life]) -> dict:
     from tvm.tirx.script.builder import ir as T
 
     placed = places(lives)
-    block = T.alloc_buffer((max(1, total(placed, lives)),), "uint8", scope="global")
+    block = T.alloc_buffer((max(LEAST_BLOCK, total(placed, lives)),), "uint8", scope="global")
     return {name: T.handle_add_byte_offset(block.data, offset) for name, offset in placed.items()}
 
 

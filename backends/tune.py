@@ -14,6 +14,7 @@ import numpy as np
 from backends.codegen import loaded
 from backends.cores import apart
 from backends.epilogue import UPPER_HALF
+from backends.gating import GATED, ungated
 from backends.lowering import algorithm_named, algorithms, arguments_of, choices, kernel, name_of, no_kernel, sources_of
 from backends.store import Store, Trial
 from backends.target import Target
@@ -176,9 +177,11 @@ def _computed(workload: Workload, inputs: dict):
         whole = plain(workload)
         weight = _computed(workload.unpack, {name: inputs[f"weight.{name}"] for name, _ in workload.unpack.tensors})
         return _computed(whole, {name: weight if name == "weight" else inputs[name] for name, _ in whole.inputs})
+    if workload.op == GATED:
+        return _computed(ungated(workload), {**inputs, "x": inputs["x"] * inputs["weight.gate"]})
     op = getattr(torch.ops.netwright, workload.op, None) or getattr(torch.ops.aten, workload.op)
     named = {name: list(value) if isinstance(value, tuple) else value for name, value in workload.arguments}
-    return op(*inputs.values(), **named)
+    return op(*(inputs[name] for name, _ in workload.inputs), **named)
 
 
 def in_memory(value: np.ndarray, tensor: Tensor) -> np.ndarray:

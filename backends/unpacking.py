@@ -6,10 +6,9 @@ its plain kernels; or, where a folder `kernels/<op>_unpack_<format>` serves it, 
 packed weights. Which is faster depends on shape, format and machine, so both are measured.
 """
 
-from collections.abc import Collection
 from dataclasses import replace
 
-from backends.graph import Graph, Node
+from backends.graph import Graph, Joint, Node
 from backends.workload import Tensor, Workload
 
 UNPACK = "unpack_"
@@ -31,27 +30,16 @@ def plain(workload: Workload) -> Workload:
     return replace(workload, op=op, tensors=tuple(tensors.items()), unpack=None)
 
 
-def packed_layers(graph: Graph) -> dict[str, Workload]:
-    """Of each layer that alone reads weights which an op unpacks: its node's name, and its compound workload."""
+def packed_layers(graph: Graph) -> dict[str, Joint]:
+    """The layers that alone read weights which an op unpacks, by their node's name."""
     unpackers, found = _unpackers(graph), {}
     for node in graph.nodes:
         unpacker = unpackers.get(_weight_of(node))
         if unpacker:
-            found[node.name] = compound(node.workload, unpacker.workload)
-    return found
-
-
-def from_packed(graph: Graph, layers: Collection[str]) -> Graph:
-    """The graph in which the named layers take their weights as they are stored, and nothing unpacks those."""
-    unpackers, nodes, gone = _unpackers(graph), [], set()
-    for node in graph.nodes:
-        if node.name in layers:
-            unpacker = unpackers[_weight_of(node)]
-            gone.add(unpacker.name)
             inputs = [n for name in node.inputs for n in (unpacker.inputs if name == unpacker.name else [name])]
-            node = replace(node, inputs=tuple(inputs), workload=compound(node.workload, unpacker.workload))
-        nodes.append(node)
-    return replace(graph, nodes=tuple(node for node in nodes if node.name not in gone))
+            whole = compound(node.workload, unpacker.workload)
+            found[node.name] = Joint(whole, (node.workload,), tuple(inputs), unpacker.name)
+    return found
 
 
 def _unpackers(graph: Graph) -> dict[str, Node]:

@@ -12,11 +12,11 @@ import numpy as np
 
 from backends.fusion import Group, groups_of, inputs_of
 from backends.graph import Graph, read
+from backends.joining import with_joined
 from backends.library import Library
 from backends.lowering import served_on
 from backends.target import Target
 from backends.tune import TOLERANCE, difference, in_memory
-from backends.unpacking import from_packed
 from backends.workload import Workload
 
 AGREEMENT = 0.99
@@ -35,10 +35,10 @@ class Verification:
     largest_error: float
 
 
-def verify(program, library: Library, images: np.ndarray, target: Target, packed: Collection[str] = ()) -> Verification:
-    """Compares the library with the exported program's own arithmetic on images [N, C, H, W], one by one. `packed`: the
-    layers that it computes from packed weights, as its compile report says."""
-    graph = from_packed(read(program, served_on(target)), packed)
+def verify(program, library: Library, images: np.ndarray, target: Target, joined: Collection[str]) -> Verification:
+    """Compares the library with the exported program's own arithmetic on images [N, C, H, W], one by one. `joined`: the
+    layers that do the op before them as well, as its compile report says."""
+    graph = with_joined(read(program, served_on(target)), joined)
     kind = _kind(graph)
     checked, wrong = _check_ops(program, graph, library, images[:1])
     expected = np.concatenate([_reference(program, image[None]) for image in images])

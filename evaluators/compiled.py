@@ -41,7 +41,7 @@ def compile_and_measure(folder: Path, target_name: str, images: np.ndarray) -> d
 
     program, target = load_program(folder), load(target_name)
     report = compile_program(program, target, folder / "model.so")
-    checked = verify(program, open_library(folder, report.parameters), images, target, report.packed)
+    checked = verify(program, open_library(folder, report.parameters), images, target, report.joined)
     if checked.mismatch:
         raise RuntimeError(checked.mismatch)
     return {**measure_again(folder, target_name, report.parameters, images[:1]),

@@ -82,15 +82,16 @@ def _kernels(token: str, shape: tuple[int, ...], target):
     from backends.compile import compile_program
     from backends.fusion import groups_of
     from backends.graph import read
+    from backends.joining import with_joined
     from backends.lowering import served_on
     from backends.tune import bare
-    from backends.unpacking import UNPACK, from_packed
+    from backends.unpacking import UNPACK
 
     spaces.ops.register_all()
     program, stored = _compressed(token, shape)
     with tempfile.TemporaryDirectory(prefix="netwright-") as folder:
         report = compile_program(program, target, Path(folder) / "layer.so")
-    graph = from_packed(read(program, served_on(target)), report.packed)
+    graph = with_joined(read(program, served_on(target)), report.joined)
     parts = [part.workload for group in groups_of(graph) for part in group.parts]
     used = [bare(part) for part in parts if part.op not in BOUNDARY and not part.op.startswith(UNPACK)]
     return used, stored, next((op.weights for op in report.ops if op.weights), "")

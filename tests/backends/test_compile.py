@@ -58,12 +58,12 @@ IMAGES = np.random.default_rng(0).standard_normal((100, 3, 15, 15), dtype=np.flo
 def test_a_network_compiles_to_what_it_computes_and_every_op_has_a_kernel(name, tmp_path):
     exported = program(NETWORKS[name])
     library, report, _ = compiled(exported, tmp_path)
-    checked = verify(exported, library, IMAGES, load("local"))
+    checked = verify(exported, library, IMAGES, load("local"), report.joined)
     assert checked.mismatch == "" and checked.inputs == 100
     assert checked.kind == ("float" if name in ("float", "structured") else "mixed")
     called = [n for n in exported.graph.nodes if n.op == "call_function" and "flatten" not in str(n.target)]
     joined = sum(1 for n in called if "cat" in str(n.target))  # written in place by the kernels of its operands
-    assert sum(1 + len(op.steps) for op in report.ops) + joined + len(report.packed) == len(called)
+    assert sum(1 + len(op.steps) for op in report.ops) + joined + len(report.joined) == len(called)
     assert checked.ops == len({op.node for op in report.ops}) and all(op.algorithm and op.us > 0 for op in report.ops)
 
 
@@ -74,9 +74,9 @@ def test_an_all_integer_network_is_exact(tmp_path):
     layers.train()
     layers(torch.randn(64, 3, 3, 3))
     exported = torch.export.export(freeze(layers), (torch.randn(1, 3, 3, 3),))
-    library, _, _ = compiled(exported, tmp_path)
+    library, report, _ = compiled(exported, tmp_path)
     images = np.random.default_rng(1).standard_normal((50, 3, 3, 3), dtype=np.float32)
-    checked = verify(exported, library, images, load("local"))
+    checked = verify(exported, library, images, load("local"), report.joined)
     assert (checked.kind, checked.mismatch, checked.largest_error) == ("integer", "", 0.0)
 
 
@@ -84,17 +84,18 @@ def test_a_library_with_other_weights_is_caught(tmp_path):
     exported = program(NETWORKS["float"])
     _, report, weights = compiled(exported, tmp_path)
     wrong = {**weights, "layers.0.conv.weight": weights["layers.0.conv.weight"] * 1.5}
-    checked = verify(exported, Library(tmp_path / "model.so", report.parameters, wrong), IMAGES, load("local"))
+    checked = verify(exported, Library(tmp_path / "model.so", report.parameters, wrong), IMAGES, load("local"), report.joined)
     assert "differs from its reference" in checked.mismatch
 
 
 def test_one_wrong_op_is_named(tmp_path, monkeypatch):
     exported = program(NETWORKS["mixed"])
-    library, _, _ = compiled(exported, tmp_path)
+    library, report, _ = compiled(exported, tmp_path)
     whole = library.run_op
     monkeypatch.setattr(library, "run_op", lambda node, inputs: whole(node, inputs) ^ 1 if node == "int8_conv2d_1"
                         else whole(node, inputs))
-    assert verify(exported, library, IMAGES[:10], load("local")).mismatch.startswith("op int8_conv2d_1 differs")
+    checked = verify(exported, library, IMAGES[:10], load("local"), report.joined)
+    assert checked.mismatch.startswith("op int8_conv2d_1 differs")
 
 
 def test_an_op_that_nobody_can_lower_is_named(tmp_path):
@@ -118,7 +119,7 @@ def test_an_op_without_a_kernel_file_is_counted_as_fallback_and_computes_what_to
     library, report, _ = compiled(exported, tmp_path)
     image = np.random.default_rng(0).standard_normal((1, 3, 9, 9), dtype=np.float32)
     assert report.fallback == sum(op.algorithm == "fallback" for op in report.ops) >= 2
-    assert verify(exported, library, image, load("local")).mismatch == ""
+    assert verify(exported, library, image, load("local"), report.joined).mismatch == ""
 
 
 def test_weights_are_not_in_the_library(tmp_path):
@@ -176,4 +177,5 @@ def test_a_portable_target_without_vnni_uses_the_widened_kernels(tmp_path):
     assert target.lanes == 8
     assert {op.algorithm for op in report.ops if op.op.startswith("int8")} <= {"widened", "depthwise"}
     weights = {name: tensor.detach().numpy() for name, tensor in exported.state_dict.items()}
-    assert verify(exported, Library(tmp_path / "model.so", report.parameters, weights), IMAGES, load("local")).mismatch == ""
+    library = Library(tmp_path / "model.so", report.parameters, weights)
+    assert verify(exported, library, IMAGES, load("local"), report.joined).mismatch == ""

@@ -145,7 +145,7 @@ def test_a_network_of_all_formats_compiles_exactly_and_says_which_weights_stay_p
     exported = torch.export.export(freeze(network), (torch.randn(1, 3, 5, 5),))
     library, report, _ = compiled(exported, tmp_path)
     images = np.random.default_rng(1).standard_normal((50, 3, 5, 5), dtype=np.float32)
-    checked = verify(exported, library, images, load("local"), report.packed)
+    checked = verify(exported, library, images, load("local"), report.joined)
     assert (checked.kind, checked.mismatch, checked.largest_error) == ("integer", "", 0.0) and report.fallback == 0
     weights = {op.op: op.weights for op in report.ops if op.op.startswith("int8")}
-    assert weights["int8_conv2d"] == "unpacked" and len(report.packed) == sum(w == "packed" for w in weights.values())
+    assert weights["int8_conv2d"] == "unpacked" and len(report.joined) == sum(w == "packed" for w in weights.values())

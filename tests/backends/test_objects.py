@@ -47,7 +47,7 @@ def compiled(tmp_path):
         report = compile_program(exported, target, path, tmp_path / "kernels.db", retune)
         weights = {name: tensor.detach().numpy() for name, tensor in exported.state_dict.items()}
         library = Library(path, report.parameters, weights)
-        checked = verify(exported, library, IMAGES, target)
+        checked = verify(exported, library, IMAGES, target, report.joined)
         assert checked.mismatch == "" and checked.inputs == len(IMAGES)
         return report.kernels_built
     return built

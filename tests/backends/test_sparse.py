@@ -192,7 +192,7 @@ def test_networks_with_sparse_layers_in_floats_and_integers_compile_to_what_they
                        " conv:32/1 [*=magnitude-keep0.1] conv:16/1 [*=block_sparse-rows8-keep0.3+int8]"
                        " classifier:5/1 [*=block_sparse-rows4-columns2]")
     library, report, _ = compiled(exported, tmp_path)
-    assert report.fallback == 0 and verify(exported, library, IMAGES, TARGET, report.packed).mismatch == ""
+    assert report.fallback == 0 and verify(exported, library, IMAGES, TARGET, report.joined).mismatch == ""
     assert sum(bool(op.weights) for op in report.ops) == 5
 
 
@@ -200,11 +200,11 @@ def test_networks_with_sparse_layers_in_floats_and_integers_compile_to_what_they
 @pytest.mark.parametrize("method", ["magnitude-keep0.2", "block_sparse-keep0.2"])
 def test_the_faster_of_stored_and_unpacked_weights_is_compiled_and_reported(method, packed_us, weights, tmp_path):
     exported = program(f"conv:16/1 [*={method}] classifier:5/1")
-    name, workload = next(iter(packed_layers(read(exported, served_on(TARGET))).items()))
+    name, joint = next(iter(packed_layers(read(exported, served_on(TARGET))).items()))
     with closing(Store(tmp_path / "kernels.db", TARGET)) as store:
-        for measured, us in ((workload, packed_us), (plain(workload), 2.0)):
+        for measured, us in ((joint.workload, packed_us), (plain(joint.workload), 2.0)):
             algorithm, option = choices(measured, TARGET)[0]
             store.add(bare(measured), [Trial(name_of(algorithm), option, (us,))])
     report = compile_program(exported, TARGET, tmp_path / "model.so", tmp_path / "kernels.db")
     assert [op.weights for op in report.ops if op.weights] == [weights]
-    assert report.packed == ((name,) if weights == "packed" else ())
+    assert report.joined == ((name,) if weights == "packed" else ())
