@@ -6,6 +6,7 @@ from torch.nn.utils import parametrize
 
 from spaces.ops.unpack_tensor_train import composed
 from spaces.prepared import Packed
+from spaces.truncated_svd import truncated_svd
 
 
 class TensorTrain(nn.Module):
@@ -28,10 +29,9 @@ class TensorTrain(nn.Module):
         interleaved = [axis for k in range(dims) for axis in (k, dims + k)]
         rest, left, cores = weight.reshape(*self.outputs, *self.inputs).permute(interleaved), 1, []
         for m, n in list(zip(self.outputs, self.inputs))[:-1]:
-            u, sigma, v = torch.linalg.svd(rest.reshape(left * m * n, -1), full_matrices=False)
-            kept = min(self.rank, len(sigma))
-            cores.append(u[:, :kept].reshape(left, m, n, kept))
-            rest, left = sigma[:kept, None] * v[:kept], kept
+            u, sigma, v = truncated_svd(rest.reshape(left * m * n, -1), self.rank)
+            cores.append(u.reshape(left, m, n, len(sigma)))
+            rest, left = sigma[:, None] * v, len(sigma)
         return [*cores, rest.reshape(left, self.outputs[-1], self.inputs[-1], 1)]
 
     def pack(self, weight: torch.Tensor) -> torch.Tensor | Packed:

@@ -12,6 +12,7 @@ from typing import ClassVar
 from spaces.block import CONV, DENSE, POINTWISE
 from spaces.gene import SpaceError, check_choice, check_range
 from spaces.method import FACTORISE, Compression
+from spaces.truncated_svd import truncated_svd
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,8 @@ class SVD(Compression):
         return self.rank > 0
 
     def prepare(self, layer):
-        import torch
-
         weight = layer.weight.detach()
-        left, sigma, right = torch.linalg.svd(weight.flatten(1), full_matrices=False)
+        left, sigma, right = truncated_svd(weight.flatten(1), self.rank or min(weight.flatten(1).shape))
         rank = self._rank(sigma)
         if rank * sum(weight.flatten(1).shape) >= weight.numel():
             return layer

@@ -1,0 +1,28 @@
+"""The leading singular values and vectors of a matrix.
+
+Where few of many are wanted, by the implicitly restarted Lanczos method (Lehoucq, Sorensen and Yang, 1998, ARPACK), which
+reaches the precision of the numbers as the full decomposition does, in a fraction of its time.
+"""
+
+# Lanczos pays from this size on, for less than this share of the vectors.
+LARGE, FEW = 512, 0.05
+
+
+def truncated_svd(matrix, rank: int):
+    """(left [m, r], values [r], right [r, n]) of a tensor [m, n], values falling, r = min(rank, m, n)."""
+    import torch
+
+    least = min(matrix.shape)
+    if least < LARGE or rank > FEW * least:
+        left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+        return left[:, :rank], values[:rank], right[:rank]
+    return tuple(torch.from_numpy(part.copy()).to(matrix.dtype) for part in _lanczos(matrix.double().numpy(), rank))
+
+
+def _lanczos(matrix, rank: int):
+    import numpy as np
+    from scipy.sparse.linalg import svds
+
+    start = np.random.default_rng(0).standard_normal(min(matrix.shape))
+    left, values, right = svds(matrix, rank, v0=start)
+    return left[:, ::-1], values[::-1], right[::-1]
