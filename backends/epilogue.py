@@ -29,6 +29,15 @@ def requantised(total, scale, shift: int, zero_point: int, bounds: tuple[float, 
     return cast(clamp(steps, int(bounds[0]), int(bounds[1]), dtype, lanes), "uint8", lanes)
 
 
+def requantised_to_even(total, scale, shift: int, zero_point: int, lanes: int):
+    """uint8 of int32 totals and scales, halves rounded to even."""
+    product = bind(cast(total, "int64", lanes) * cast(scale, "int64", lanes))
+    amount = constant(shift, "int64", lanes)
+    odd = (product >> amount) & constant(1, "int64", lanes)
+    steps = (product + constant((1 << (shift - 1)) - 1, "int64", lanes) + odd >> amount) + constant(zero_point, "int64", lanes)
+    return cast(clamp(steps, 0, 255, "int64", lanes), "uint8", lanes)
+
+
 def upper_steps(total, scale, shift: int, zero_point: int, lanes: int):
     """int32 steps, not clamped yet, for shifts in UPPER_HALF."""
     return _rounded(upper_half(total, scale, lanes), shift - 32, zero_point, "int32", lanes)

@@ -26,6 +26,11 @@ def rounded(product: torch.Tensor, shift: int) -> torch.Tensor:
     return (product + (1 << (shift - 1))) >> shift
 
 
+def rounded_to_even(product: torch.Tensor, shift: int) -> torch.Tensor:
+    """Integers / 2^shift, a half rounded to the even neighbour."""
+    return (product + (1 << (shift - 1)) - 1 + (product >> shift & 1)) >> shift
+
+
 def epilogue_dtype(scale: torch.Tensor) -> torch.dtype:
     """The type that `epilogue` returns for this scale."""
     return torch.float32 if scale.dtype == torch.float32 else torch.uint8

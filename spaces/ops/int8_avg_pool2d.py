@@ -1,19 +1,21 @@
 """Average pool of uint8 images [N, C, H, W] in integers (Jacob et al., 2018): the sum over the window, less the zero points,
-times scale / 2^shift (which holds one over the number of taps), rounded half up, plus zero_point, clamped to 0..255.
+times scale / 2^shift (which holds one over the number of taps), rounded, a half to even, plus zero_point, clamped to 0..255.
 
-Nothing is padded. The sum is taken in int32, the product in 64 bits.
+Nothing is padded. The sum is taken in int32, the product in 64 bits. Halves are frequent, since means of four or sixteen numbers
+mostly keep their scale: rounded up, they would move every mean by the same side.
 """
 
 import torch
 
 from spaces.prepared import Affine
-from spaces.requantise import MOST_SHIFT, common_shift, rounded
+from spaces.requantise import MOST_SHIFT, common_shift, rounded_to_even
 
 
 def reference(x: torch.Tensor, kernel_size: list[int], stride: list[int], x_zero_point: int, scale: int, shift: int,
               zero_point: int) -> torch.Tensor:
     windows = (x.to(torch.int64) - x_zero_point).unfold(2, kernel_size[0], stride[0]).unfold(3, kernel_size[1], stride[1])
-    return torch.clamp(rounded(windows.sum((4, 5)) * scale, shift) + zero_point, 0, 255).to(torch.uint8)
+    steps = rounded_to_even(windows.sum((4, 5)) * scale, shift) + zero_point
+    return torch.clamp(steps, 0, 255).to(torch.uint8)
 
 
 def arguments(x: Affine, out: Affine, kernel_size: list[int], stride: list[int]) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """Average pool of uint8 images: sums in int32, requantised once a window."""
 
 from backends.emit import cast, constant
-from backends.epilogue import requantised
+from backends.epilogue import requantised_to_even
 from backends.pooling import pool, pool_options
 
 PRIORITY = 0
@@ -19,6 +19,6 @@ def lower(workload, target, option):
 
     def last(total, inside, lanes):
         scale, total = constant(workload["scale"], "int32", lanes), total - constant(zero, "int32", lanes)
-        return requantised(total, scale, workload["shift"], workload["zero_point"], (0, 255), lanes)
+        return requantised_to_even(total, scale, workload["shift"], workload["zero_point"], lanes)
     return pool(workload, target, option, lambda lanes: constant(0, "int32", lanes),
                 lambda total, x, lanes: total + cast(x, "int32", lanes), last, "int32")
