@@ -27,17 +27,46 @@ LAYERS = {"Conv", "Gemm", "MatMul"}
 MEANS = {"ReduceMean", "GlobalAveragePool", "AveragePool"}
 SAME_NUMBERS = {"MaxPool", "Reshape", "Flatten", "Squeeze", "Identity", "Dropout"}
 ANY = (-math.inf, math.inf)
+EVERY = torch.arange(256, dtype=torch.uint8)
 
 
 def integer_steps(nodes: list[OnnxNode], constants: dict[str, np.ndarray], output: str) -> tuple[list[Step], dict]:
     """The steps and constants of a graph; one without quantised tensors stays in float. ValueError names what is not
     covered."""
     spaces.ops.register_all()
+    nodes = _typed_before_moves(nodes)
     importer = _Importer(nodes, dict(constants), output)
     for node in nodes:
         if node.output not in importer.done:
             importer.add(node)
     return importer.needed()
+
+
+def _typed_before_moves(nodes: list[OnnxNode]) -> list[OnnxNode]:
+    """The graph, in which what is quantised after its numbers were moved or chosen is quantised before that too, to the same
+    type: the result is the same, and the op that made the numbers gives integers."""
+    made_by, found = {node.output: node for node in nodes}, []
+    readers = _readers(nodes)
+    for node in reversed(nodes):
+        source, (reader, *others) = node.inputs[0], readers.get(node.output, [None])
+        if (node.op in SAME_NUMBERS and not others and reader and reader.op == "QuantizeLinear"
+                and source in made_by and made_by[source].op != "DequantizeLinear"):
+            steps = OnnxNode("QuantizeLinear", "", (source, *reader.inputs[1:]), f"{source}.steps", {})
+            typed = OnnxNode("DequantizeLinear", "", (steps.output, *reader.inputs[1:]), f"{source}.typed", {})
+            found += [replace(node, inputs=(typed.output, *node.inputs[1:])), typed, steps]
+            readers[source] = [steps if other is node else other for other in readers[source]]
+        else:
+            found.append(node)
+    return found[::-1]
+
+
+def _readers(nodes: list[OnnxNode]) -> dict[str, list[OnnxNode]]:
+    """What reads each tensor."""
+    readers: dict[str, list[OnnxNode]] = {}
+    for node in nodes:
+        for name in node.inputs:
+            readers.setdefault(name, []).append(node)
+    return readers
 
 
 @dataclass(frozen=True)
@@ -86,10 +115,7 @@ class _Importer:
 
     def __init__(self, nodes: list[OnnxNode], constants: dict, output: str):
         self.nodes, self.constants, self.output = nodes, constants, output
-        self.readers: dict[str, list[OnnxNode]] = {}
-        for node in nodes:
-            for name in node.inputs:
-                self.readers.setdefault(name, []).append(node)
+        self.readers = _readers(nodes)
         self.steps: list[Step] = []
         self.typed: dict[str, tuple[str, Affine]] = {}
         self.weights: dict[str, _Stored] = {}
@@ -235,15 +261,14 @@ class _Importer:
 
     def _product(self, names: tuple[str, str], affines: tuple[Affine, Affine], wanted: _Wanted) -> None:
         """A product; of a number with a function of itself, as in h-swish, a table."""
-        arguments = int8_mul.arguments(*affines, wanted.affine)
-        for (x, y) in (names, names[::-1]):
+        for (x, y), types in ((names, affines), (names[::-1], affines[::-1])):
             source, table = self.tables.get(y, ("", None))
             if source == x:
-                every = torch.arange(256, dtype=torch.uint8)
-                operands = (every, table) if x == names[0] else (table, every)
-                self._lookup(x, int8_mul.reference(*operands, **arguments), wanted.name)
+                self._lookup(x, _real(EVERY, types[0]) * _real(table, types[1]), wanted)
                 return
-        self._emit("int8_mul", names, wanted.name, arguments)
+        product = f"{wanted.name}.product"
+        self._emit("int8_mul", names, product, int8_mul.arguments(*affines, wanted.affine))
+        self._finished(product, wanted.affine, wanted)
 
     def _rescaled(self, name: str, affine: Affine, renamed: str, wanted: _Wanted) -> str:
         """The name of the tensor in the wanted type."""
@@ -251,6 +276,11 @@ class _Importer:
             return name
         self._emit("int8_rescale", (name,), renamed, int8_rescale.arguments(affine, wanted.affine, *wanted.bounds))
         return renamed
+
+    def _finished(self, name: str, affine: Affine, wanted: _Wanted) -> None:
+        """Gives the last step's result the wanted type and name."""
+        if self._rescaled(name, affine, wanted.name, wanted) == name:
+            self.steps[-1] = replace(self.steps[-1], output=wanted.name)
 
     def _mean(self, node: OnnxNode, operand: tuple[str, Affine], wanted: _Wanted) -> bool:
         """An average over windows or the whole image; not one with padding."""
@@ -265,7 +295,8 @@ class _Importer:
             strides = sides if whole else list(attributes.get("strides", (1, 1)))
             out = torch.ops.netwright.int8_avg_pool2d(x, **int8_avg_pool2d.arguments(affine, wanted.affine, sides, strides))
             return out if attributes.get("keepdims", 1) else out.flatten(1)
-        self._call(pool, (name,), wanted.name)
+        self._call(pool, (name,), f"{wanted.name}.mean")
+        self._finished(f"{wanted.name}.mean", wanted.affine, wanted)
         return True
 
     def _same_numbers(self, node: OnnxNode, operand: tuple[str, Affine], wanted: _Wanted) -> None:
@@ -273,22 +304,26 @@ class _Importer:
         name, affine = operand
         moved = f"{wanted.name}.moved"
         self._call(partial(CALLS[node.op], node.attributes), (name, *node.inputs[1:]), moved)
-        if self._rescaled(moved, affine, wanted.name, wanted) == moved:
-            self.steps[-1] = replace(self.steps[-1], output=wanted.name)
+        self._finished(moved, affine, wanted)
 
     def _table(self, node: OnnxNode, operand: tuple[str, Affine], wanted: _Wanted) -> None:
         """A function of one number: its 256 results."""
         name, affine = operand
-        every = (torch.arange(256, dtype=torch.float32) - affine.zero_point) * affine.scale
         others = [float(self.constants[n]) if n else None for n in node.inputs[1:]]
-        results = CALLS[node.op](node.attributes, every, *others).clamp(*wanted.bounds)
-        steps = torch.round(results / wanted.affine.scale) + wanted.affine.zero_point
-        self._lookup(name, steps.clamp(0, 255).to(torch.uint8), wanted.name)
+        self._lookup(name, CALLS[node.op](node.attributes, _real(EVERY, affine), *others), wanted)
 
-    def _lookup(self, source: str, table: torch.Tensor, output: str) -> None:
-        self.constants[f"{output}.table"] = table
-        self.tables[output] = (source, table)
-        self._emit("int8_lookup", (source, f"{output}.table"), output, {})
+    def _lookup(self, source: str, results: torch.Tensor, wanted: _Wanted) -> None:
+        """A table of what follows from each of the 256 numbers, quantised as it would be one by one."""
+        steps = torch.round(results.clamp(*wanted.bounds) / wanted.affine.scale) + wanted.affine.zero_point
+        table = steps.clamp(0, 255).to(torch.uint8)
+        self.constants[f"{wanted.name}.table"] = table
+        self.tables[wanted.name] = (source, table)
+        self._emit("int8_lookup", (source, f"{wanted.name}.table"), wanted.name, {})
+
+
+def _real(steps: torch.Tensor, affine: Affine) -> torch.Tensor:
+    """What uint8 steps stand for, float32."""
+    return (steps.to(torch.float32) - affine.zero_point) * affine.scale
 
 
 def _geometry(node: OnnxNode) -> dict[str, object]:
