@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from evaluators.model import ModelError, from_module, load_model
-from evaluators.quantised import write_quantised
+from evaluators.quantised import random_images, write_quantised
 
 ort = pytest.importorskip("onnxruntime")
 
@@ -56,7 +56,8 @@ def quantised(request, tmp_path):
     part, channels = PARTS[request.param]
     network = nn.Sequential(nn.Conv2d(3, 12, 3, 2, 1), nn.ReLU(), part(), nn.Conv2d(channels, 8, 1), nn.AdaptiveAvgPool2d(1),
                             nn.Flatten(), nn.Linear(8, 5))
-    return request.param, write_quantised(from_module(network, (1, 3, 21, 21)), tmp_path)
+    shape = (1, 3, 21, 21)
+    return request.param, write_quantised(from_module(network, shape), tmp_path, random_images(shape).calibration)
 
 
 def reference(path, image: np.ndarray) -> np.ndarray:
@@ -95,7 +96,8 @@ ALONE = {
 @pytest.mark.parametrize("name", ALONE)
 def test_one_op_alone_is_within_one_quantum_of_onnx_runtime_on_equal_inputs(name, tmp_path):
     torch.manual_seed(1)
-    path = write_quantised(from_module(nn.Sequential(ALONE[name]()), (1, 12, 9, 9)), tmp_path)
+    shape = (1, 12, 9, 9)
+    path = write_quantised(from_module(nn.Sequential(ALONE[name]()), shape), tmp_path, random_images(shape).calibration)
     model, rng = load_model(str(path), ()), np.random.default_rng(4)
     images = [rng.standard_normal((1, 12, 9, 9), np.float32) for _ in range(20)]
     theirs = np.concatenate([reference(path, image) for image in images])
