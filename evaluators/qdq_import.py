@@ -1,10 +1,10 @@
-"""A quantised ONNX graph (QDQ form, as ONNX Runtime's quantiser writes it) as calls of deployed integer ops.
+"""A quantised ONNX graph (QDQ form, as ONNX Runtime's quantiser and NNCF write it) as calls of deployed integer ops.
 
 In QDQ form every integer tensor is spelled as DequantizeLinear(QuantizeLinear(x)) around operators in float. A
 convolution or dense layer whose inputs and weights are dequantised becomes an integer layer that gives what the quantiser
 after it wants; sums, products, concatenations and pools likewise become `int8_add`, `int8_mul`, `int8_rescale` and
 `int8_avg_pool2d`, and activations tables of 256 numbers. What has no integer form is computed in float between
-`dequantize` and `quantize`.
+`dequantize` and `quantize`. Activations of int8 become uint8, whose numbers and zero points are 128 higher.
 """
 
 import math
@@ -34,6 +34,7 @@ def integer_steps(nodes: list[OnnxNode], constants: dict[str, np.ndarray], outpu
     """The steps and constants of a graph; one without quantised tensors stays in float. ValueError names what is not
     covered."""
     spaces.ops.register_all()
+    _check_ends(nodes, constants, output)
     nodes = _typed_before_moves(nodes)
     importer = _Importer(nodes, dict(constants), output)
     for node in nodes:
@@ -42,21 +43,31 @@ def integer_steps(nodes: list[OnnxNode], constants: dict[str, np.ndarray], outpu
     return importer.needed()
 
 
+def _check_ends(nodes: list[OnnxNode], constants: dict[str, np.ndarray], output: str) -> None:
+    """ValueError if the graph takes or gives int8 itself, which inside it are uint8."""
+    made = {*constants, *(node.output for node in nodes)}
+    for node in nodes:
+        ends = (node.op == "DequantizeLinear" and node.inputs[0] not in made
+                or node.op == "QuantizeLinear" and node.output == output)
+        if ends and constants[node.inputs[2]].dtype == np.int8:
+            raise ValueError(f"node {node.name!r}: the network's own input or output is int8; leave it float, or quantise it to uint8")
+
+
 def _typed_before_moves(nodes: list[OnnxNode]) -> list[OnnxNode]:
     """The graph, in which what is quantised after its numbers were moved or chosen is quantised before that too, to the same
     type: the result is the same, and the op that made the numbers gives integers."""
-    made_by, found = {node.output: node for node in nodes}, []
-    readers = _readers(nodes)
+    made_by, readers, found = {node.output: node.op for node in nodes}, _readers(nodes), []
     for node in reversed(nodes):
-        source, (reader, *others) = node.inputs[0], readers.get(node.output, [None])
-        if (node.op in SAME_NUMBERS and not others and reader and reader.op == "QuantizeLinear"
-                and source in made_by and made_by[source].op != "DequantizeLinear"):
-            steps = OnnxNode("QuantizeLinear", "", (source, *reader.inputs[1:]), f"{source}.steps", {})
-            typed = OnnxNode("DequantizeLinear", "", (steps.output, *reader.inputs[1:]), f"{source}.typed", {})
-            found += [replace(node, inputs=(typed.output, *node.inputs[1:])), typed, steps]
-            readers[source] = [steps if other is node else other for other in readers[source]]
-        else:
+        reader, *others = readers.get(node.output, [None])
+        source, real = node.inputs[0], f"{node.inputs[0]}.typed"
+        if (others or reader is None or reader.op != "QuantizeLinear" or node.op not in SAME_NUMBERS
+                or made_by.get(source, "DequantizeLinear") == "DequantizeLinear"):
             found.append(node)
+            continue
+        steps = OnnxNode("QuantizeLinear", "", (source, *reader.inputs[1:]), f"{source}.steps", {})
+        typed = OnnxNode("DequantizeLinear", "", (steps.output, *reader.inputs[1:]), real, {})
+        found += [replace(node, inputs=(real, *node.inputs[1:])), typed, steps]
+        readers[source] = [steps if other is node else other for other in readers[source]]
     return found[::-1]
 
 
@@ -150,7 +161,7 @@ class _Importer:
         if node.op in LAYERS and operands[0] and node.inputs[1] in self.weights:
             self._layer(node, operands[0], wanted)
         elif wanted is None or not operands[0]:
-            return False
+            return self._moved(node, operands)
         elif node.op in ("Add", "Mul", "Concat") and all(operands):
             self._joined(node, operands, wanted)
         elif node.op in MEANS and self._mean(node, operands[0], wanted):
@@ -167,12 +178,13 @@ class _Importer:
     # what is quantised, and how
 
     def _affine(self, scale: str, zero_point: str) -> Affine:
-        """The type that a quantiser's constants name: uint8, one scale a tensor."""
+        """The type that a quantiser's constants name: 8 bits, one scale a tensor."""
         steps, zero = self.constants[scale], self.constants[zero_point]
-        if steps.size != 1 or zero.dtype != np.uint8:
+        if steps.size != 1 or zero.dtype not in (np.uint8, np.int8):
             raise ValueError(f"{scale}: activations of {zero.dtype} with {steps.size} scales are not covered; quantise them to"
-                             " uint8 with one scale a tensor")
-        return Affine(float(np.float32(steps.reshape(()))), int(zero.reshape(())))
+                             " uint8 or int8 with one scale a tensor (NNCF: activations_quantization_params with per_channel=False)")
+        lowest = int(np.iinfo(zero.dtype).min)
+        return Affine(float(np.float32(steps.reshape(()))), int(zero.reshape(())) - lowest)
 
     def _dequantised(self, node: OnnxNode) -> None:
         source, scale, zero_point = node.inputs
@@ -230,6 +242,16 @@ class _Importer:
         self.steps.append(Step(call, inputs, output))
 
     # integer forms
+
+    def _moved(self, node: OnnxNode, operands: list[tuple[str, Affine] | None]) -> bool:
+        """What only moves, joins or chooses numbers of one type, and is not quantised again, keeps that type."""
+        sources = operands if node.op == "Concat" else operands[:1] if node.op in SAME_NUMBERS else []
+        if not sources or not all(sources) or len({affine for _, affine in sources}) > 1:
+            return False
+        steps, names = f"{node.output}.steps", tuple(name for name, _ in sources)
+        self._call(partial(CALLS[node.op], node.attributes), (*names, *node.inputs[len(names):]), steps)
+        self.typed[node.output] = (steps, sources[0][1])
+        return True
 
     def _layer(self, node: OnnxNode, operand: tuple[str, Affine], wanted: _Wanted | None) -> None:
         """A convolution or dense layer."""
