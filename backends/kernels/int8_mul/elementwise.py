@@ -1,8 +1,7 @@
-"""Product of uint8 tensors, or of an image and one value a channel, requantised like the sums of a layer."""
+"""Product of uint8 tensors, or of an image and one value a channel, to the nearest step."""
 
 from backends.elementwise import elementwise, same_or_gate
-from backends.emit import constant
-from backends.epilogue import requantised, steps_from
+from backends.epilogue import nearest_steps, steps_from
 from backends.workload import one_way
 
 PRIORITY = 0
@@ -17,8 +16,7 @@ def serves(workload, target) -> bool:
 def value(arguments: dict, lanes: int, x, y):
     """uint8 steps."""
     product = steps_from(x, arguments["x_zero_point"], lanes) * steps_from(y, arguments["y_zero_point"], lanes)
-    scale = constant(arguments["scale"], "int32", lanes)
-    return requantised(product, scale, arguments["shift"], arguments["zero_point"], (0, 255), lanes)
+    return nearest_steps(product, arguments["scale"], arguments["zero_point"], lanes)
 
 
 lower = elementwise(value)
