@@ -1,7 +1,7 @@
 """The last step of integer kernels: int32 sums to the next tensor's numbers, lane by lane.
 
 The same arithmetic as the deployed ops define: (total * scale + 2^(shift-1) >> shift) + out_zero_point in 64 bits, or
-float32(total) * scale. With a shift of 33 and more, the upper half of the product is enough:
+float32(total) * scale; products and means of bytes are rounded from float32. With a shift of 33 and more, the upper half of the product is enough:
 floor((floor(p / 2^32) + 2^(shift-33)) / 2^(shift-32)) is the same number.
 """
 
@@ -27,6 +27,15 @@ def requantised(total, scale, shift: int, zero_point: int, bounds: tuple[float, 
         dtype, product = "int64", cast(total, "int64", lanes) * cast(scale, "int64", lanes)
         steps = _rounded(product, shift, zero_point, dtype, lanes)
     return cast(clamp(steps, int(bounds[0]), int(bounds[1]), dtype, lanes), "uint8", lanes)
+
+
+def nearest_steps(total, scale: float, zero_point: int, lanes: int):
+    """uint8 of float32(total) * scale to the nearest step, a half to the even one, plus the zero point."""
+    from tvm import tirx
+
+    steps = tirx.nearbyint(cast(total, "float32", lanes) * constant(scale, "float32", lanes))
+    steps = cast(clamp(steps, 0.0 - zero_point, 255.0 - zero_point, "float32", lanes), "int32", lanes)
+    return cast(steps + constant(zero_point, "int32", lanes), "uint8", lanes)
 
 
 def upper_steps(total, scale, shift: int, zero_point: int, lanes: int):

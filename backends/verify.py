@@ -17,6 +17,7 @@ from backends.library import Library
 from backends.lowering import served_on
 from backends.target import Target
 from backends.tune import TOLERANCE, difference, in_memory
+from backends.unpacking import UNPACK
 from backends.workload import Workload
 
 AGREEMENT = 0.99
@@ -38,8 +39,8 @@ class Verification:
 def verify(program, library: Library, images: np.ndarray, target: Target, joined: Collection[str]) -> Verification:
     """Compares the library with the exported program's own arithmetic on images [N, C, H, W], one by one. `joined`: the
     layers that do the op before them as well, as its compile report says."""
-    graph = with_joined(read(program, served_on(target)), joined)
-    kind = _kind(graph)
+    separate = read(program, served_on(target))
+    graph, kind = with_joined(separate, joined), _kind(separate)
     checked, wrong = _check_ops(program, graph, library, images[:1])
     expected = np.concatenate([_reference(program, image[None]) for image in images])
     out = np.concatenate([library.run(image[None]) for image in images])
@@ -119,8 +120,9 @@ def _reference(program, image: np.ndarray) -> np.ndarray:
 
 
 def _kind(graph: Graph) -> str:
-    """Which numbers the ops compute in, the quantise step at the entry and the scale at the exit aside."""
-    integer = [_in_integers(node.workload) for node in graph.nodes if node.workload]
+    """Which numbers the ops compute in; those that only unpack weights aside, the quantise step at the entry and the scale at
+    the exit."""
+    integer = [_in_integers(node.workload) for node in graph.nodes if node.workload and not node.workload.op.startswith(UNPACK)]
     return "integer" if all(integer) else "mixed" if any(integer) else "float"
 
 

@@ -35,6 +35,7 @@ def measured(model: Model, target: Target, peers: list[str], retune: bool = Fals
 
     spaces.ops.register_all()
     with tempfile.TemporaryDirectory(prefix="netwright-") as folder:
+        onnx = model.as_onnx(Path(folder)) if set(peers) - {"torch"} else Path()
         report = compile_program(model.program, target, Path(folder) / "model.so", retune=retune)
         library = Library(Path(folder) / "model.so", report.parameters,
                           {name: tensor.detach().numpy() for name, tensor in model.program.state_dict.items()})
@@ -44,7 +45,6 @@ def measured(model: Model, target: Target, peers: list[str], retune: bool = Fals
         if not error <= TOLERANCE:
             raise RuntimeError(f"the compiled network differs from torch by {error:.2g} of the largest output")
         runners = {"netwright": library.runner(model.image)}
-        onnx = model.as_onnx(Path(folder)) if set(peers) - {"torch"} else Path()
         runners |= {name: runner(name, model.network, onnx, model.image, target.threads) for name in peers}
         errors = {name: difference(np.asarray(runners[name]()), expected) for name in peers}
         with apart(target.threads):  # whose threads were all started by the first runs

@@ -28,14 +28,19 @@ class Model:
     onnx: Path | None = None
 
     def as_onnx(self, folder: Path) -> Path:
-        """The ONNX file, written into the folder if there is none yet."""
+        """The ONNX file, written into the folder if there is none yet; ModelError if the network has operations that ONNX has
+        not."""
         import torch
 
         if self.onnx is not None:
             return self.onnx
         path = folder / "model.onnx"
-        torch.onnx.export(self.network, (torch.from_numpy(self.image),), path, dynamo=True, verbose=False,
-                          external_data=False)
+        try:
+            torch.onnx.export(self.network, (torch.from_numpy(self.image),), path, dynamo=True, verbose=False,
+                              external_data=False)
+        except torch.onnx.OnnxExporterError:
+            raise ModelError("the network has operations that ONNX has not, as compressed candidates do; leave onnxruntime and"
+                             " openvino out of --vs") from None
         return path
 
 
@@ -58,15 +63,23 @@ def load_model(text: str, shape: tuple[int, ...]) -> Model:
 
 
 def _candidate(text: str, shape: tuple[int, ...]):
-    """The uncompressed network of a candidate, its batch norms with the statistics of random images."""
+    """The network of a candidate, untrained and compressed as it says; batch norms and integers have the statistics and ranges
+    of random images."""
     import torch
 
+    from evaluators.pipeline import compressed
     from spaces.build import build
     from spaces.candidate import Candidate
+    from spaces.compress import prepare
+    from spaces.freeze import freeze
     from spaces.zoo import settled
 
     torch.manual_seed(0)
-    return settled(build(Candidate.parse(text), shape[1:]), torch.randn(4, *shape[1:]))
+    candidate, images = Candidate.parse(text), torch.randn(4, *shape[1:])
+    network = settled(build(candidate, shape[1:]), images)
+    if compressed(candidate):
+        network = freeze(prepare(network, candidate, images, lambda n: settled(n, images)))
+    return network
 
 
 def from_module(network, shape: tuple[int, ...]) -> Model:

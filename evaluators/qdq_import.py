@@ -1,10 +1,10 @@
-"""A quantised ONNX graph (QDQ form, as ONNX Runtime's quantiser writes it) as calls of deployed integer ops.
+"""A quantised ONNX graph (QDQ form, as ONNX Runtime's quantiser and NNCF write it) as calls of deployed integer ops.
 
 In QDQ form every integer tensor is spelled as DequantizeLinear(QuantizeLinear(x)) around operators in float. A
 convolution or dense layer whose inputs and weights are dequantised becomes an integer layer that gives what the quantiser
 after it wants; sums, products, concatenations and pools likewise become `int8_add`, `int8_mul`, `int8_rescale` and
 `int8_avg_pool2d`, and activations tables of 256 numbers. What has no integer form is computed in float between
-`dequantize` and `quantize`.
+`dequantize` and `quantize`. Activations of int8 become uint8, whose numbers and zero points are 128 higher.
 """
 
 import math
@@ -27,17 +27,57 @@ LAYERS = {"Conv", "Gemm", "MatMul"}
 MEANS = {"ReduceMean", "GlobalAveragePool", "AveragePool"}
 SAME_NUMBERS = {"MaxPool", "Reshape", "Flatten", "Squeeze", "Identity", "Dropout"}
 ANY = (-math.inf, math.inf)
+EVERY = torch.arange(256, dtype=torch.uint8)
 
 
 def integer_steps(nodes: list[OnnxNode], constants: dict[str, np.ndarray], output: str) -> tuple[list[Step], dict]:
     """The steps and constants of a graph; one without quantised tensors stays in float. ValueError names what is not
     covered."""
     spaces.ops.register_all()
+    _check_ends(nodes, constants, output)
+    nodes = _typed_before_moves(nodes)
     importer = _Importer(nodes, dict(constants), output)
     for node in nodes:
         if node.output not in importer.done:
             importer.add(node)
     return importer.needed()
+
+
+def _check_ends(nodes: list[OnnxNode], constants: dict[str, np.ndarray], output: str) -> None:
+    """ValueError if the graph takes or gives int8 itself, which inside it are uint8."""
+    made = {*constants, *(node.output for node in nodes)}
+    for node in nodes:
+        ends = (node.op == "DequantizeLinear" and node.inputs[0] not in made
+                or node.op == "QuantizeLinear" and node.output == output)
+        if ends and constants[node.inputs[2]].dtype == np.int8:
+            raise ValueError(f"node {node.name!r}: the network's own input or output is int8; leave it float, or quantise it to uint8")
+
+
+def _typed_before_moves(nodes: list[OnnxNode]) -> list[OnnxNode]:
+    """The graph, in which what is quantised after its numbers were moved or chosen is quantised before that too, to the same
+    type: the result is the same, and the op that made the numbers gives integers."""
+    made_by, readers, found = {node.output: node.op for node in nodes}, _readers(nodes), []
+    for node in reversed(nodes):
+        reader, *others = readers.get(node.output, [None])
+        source, real = node.inputs[0], f"{node.inputs[0]}.typed"
+        if (others or reader is None or reader.op != "QuantizeLinear" or node.op not in SAME_NUMBERS
+                or made_by.get(source, "DequantizeLinear") == "DequantizeLinear"):
+            found.append(node)
+            continue
+        steps = OnnxNode("QuantizeLinear", "", (source, *reader.inputs[1:]), f"{source}.steps", {})
+        typed = OnnxNode("DequantizeLinear", "", (steps.output, *reader.inputs[1:]), real, {})
+        found += [replace(node, inputs=(real, *node.inputs[1:])), typed, steps]
+        readers[source] = [steps if other is node else other for other in readers[source]]
+    return found[::-1]
+
+
+def _readers(nodes: list[OnnxNode]) -> dict[str, list[OnnxNode]]:
+    """What reads each tensor."""
+    readers: dict[str, list[OnnxNode]] = {}
+    for node in nodes:
+        for name in node.inputs:
+            readers.setdefault(name, []).append(node)
+    return readers
 
 
 @dataclass(frozen=True)
@@ -86,10 +126,7 @@ class _Importer:
 
     def __init__(self, nodes: list[OnnxNode], constants: dict, output: str):
         self.nodes, self.constants, self.output = nodes, constants, output
-        self.readers: dict[str, list[OnnxNode]] = {}
-        for node in nodes:
-            for name in node.inputs:
-                self.readers.setdefault(name, []).append(node)
+        self.readers = _readers(nodes)
         self.steps: list[Step] = []
         self.typed: dict[str, tuple[str, Affine]] = {}
         self.weights: dict[str, _Stored] = {}
@@ -124,7 +161,7 @@ class _Importer:
         if node.op in LAYERS and operands[0] and node.inputs[1] in self.weights:
             self._layer(node, operands[0], wanted)
         elif wanted is None or not operands[0]:
-            return False
+            return self._moved(node, operands)
         elif node.op in ("Add", "Mul", "Concat") and all(operands):
             self._joined(node, operands, wanted)
         elif node.op in MEANS and self._mean(node, operands[0], wanted):
@@ -141,12 +178,13 @@ class _Importer:
     # what is quantised, and how
 
     def _affine(self, scale: str, zero_point: str) -> Affine:
-        """The type that a quantiser's constants name: uint8, one scale a tensor."""
+        """The type that a quantiser's constants name: 8 bits, one scale a tensor."""
         steps, zero = self.constants[scale], self.constants[zero_point]
-        if steps.size != 1 or zero.dtype != np.uint8:
+        if steps.size != 1 or zero.dtype not in (np.uint8, np.int8):
             raise ValueError(f"{scale}: activations of {zero.dtype} with {steps.size} scales are not covered; quantise them to"
-                             " uint8 with one scale a tensor")
-        return Affine(float(np.float32(steps.reshape(()))), int(zero.reshape(())))
+                             " uint8 or int8 with one scale a tensor (NNCF: activations_quantization_params with per_channel=False)")
+        lowest = int(np.iinfo(zero.dtype).min)
+        return Affine(float(np.float32(steps.reshape(()))), int(zero.reshape(())) - lowest)
 
     def _dequantised(self, node: OnnxNode) -> None:
         source, scale, zero_point = node.inputs
@@ -205,6 +243,16 @@ class _Importer:
 
     # integer forms
 
+    def _moved(self, node: OnnxNode, operands: list[tuple[str, Affine] | None]) -> bool:
+        """What only moves, joins or chooses numbers of one type, and is not quantised again, keeps that type."""
+        sources = operands if node.op == "Concat" else operands[:1] if node.op in SAME_NUMBERS else []
+        if not sources or not all(sources) or len({affine for _, affine in sources}) > 1:
+            return False
+        steps, names = f"{node.output}.steps", tuple(name for name, _ in sources)
+        self._call(partial(CALLS[node.op], node.attributes), (*names, *node.inputs[len(names):]), steps)
+        self.typed[node.output] = (steps, sources[0][1])
+        return True
+
     def _layer(self, node: OnnxNode, operand: tuple[str, Affine], wanted: _Wanted | None) -> None:
         """A convolution or dense layer."""
         source, affine = operand
@@ -235,15 +283,14 @@ class _Importer:
 
     def _product(self, names: tuple[str, str], affines: tuple[Affine, Affine], wanted: _Wanted) -> None:
         """A product; of a number with a function of itself, as in h-swish, a table."""
-        arguments = int8_mul.arguments(*affines, wanted.affine)
-        for (x, y) in (names, names[::-1]):
+        for (x, y), types in ((names, affines), (names[::-1], affines[::-1])):
             source, table = self.tables.get(y, ("", None))
             if source == x:
-                every = torch.arange(256, dtype=torch.uint8)
-                operands = (every, table) if x == names[0] else (table, every)
-                self._lookup(x, int8_mul.reference(*operands, **arguments), wanted.name)
+                self._lookup(x, _real(EVERY, types[0]) * _real(table, types[1]), wanted)
                 return
-        self._emit("int8_mul", names, wanted.name, arguments)
+        product = f"{wanted.name}.product"
+        self._emit("int8_mul", names, product, int8_mul.arguments(*affines, wanted.affine))
+        self._finished(product, wanted.affine, wanted)
 
     def _rescaled(self, name: str, affine: Affine, renamed: str, wanted: _Wanted) -> str:
         """The name of the tensor in the wanted type."""
@@ -251,6 +298,11 @@ class _Importer:
             return name
         self._emit("int8_rescale", (name,), renamed, int8_rescale.arguments(affine, wanted.affine, *wanted.bounds))
         return renamed
+
+    def _finished(self, name: str, affine: Affine, wanted: _Wanted) -> None:
+        """Gives the last step's result the wanted type and name."""
+        if self._rescaled(name, affine, wanted.name, wanted) == name:
+            self.steps[-1] = replace(self.steps[-1], output=wanted.name)
 
     def _mean(self, node: OnnxNode, operand: tuple[str, Affine], wanted: _Wanted) -> bool:
         """An average over windows or the whole image; not one with padding."""
@@ -265,7 +317,8 @@ class _Importer:
             strides = sides if whole else list(attributes.get("strides", (1, 1)))
             out = torch.ops.netwright.int8_avg_pool2d(x, **int8_avg_pool2d.arguments(affine, wanted.affine, sides, strides))
             return out if attributes.get("keepdims", 1) else out.flatten(1)
-        self._call(pool, (name,), wanted.name)
+        self._call(pool, (name,), f"{wanted.name}.mean")
+        self._finished(f"{wanted.name}.mean", wanted.affine, wanted)
         return True
 
     def _same_numbers(self, node: OnnxNode, operand: tuple[str, Affine], wanted: _Wanted) -> None:
@@ -273,22 +326,26 @@ class _Importer:
         name, affine = operand
         moved = f"{wanted.name}.moved"
         self._call(partial(CALLS[node.op], node.attributes), (name, *node.inputs[1:]), moved)
-        if self._rescaled(moved, affine, wanted.name, wanted) == moved:
-            self.steps[-1] = replace(self.steps[-1], output=wanted.name)
+        self._finished(moved, affine, wanted)
 
     def _table(self, node: OnnxNode, operand: tuple[str, Affine], wanted: _Wanted) -> None:
         """A function of one number: its 256 results."""
         name, affine = operand
-        every = (torch.arange(256, dtype=torch.float32) - affine.zero_point) * affine.scale
         others = [float(self.constants[n]) if n else None for n in node.inputs[1:]]
-        results = CALLS[node.op](node.attributes, every, *others).clamp(*wanted.bounds)
-        steps = torch.round(results / wanted.affine.scale) + wanted.affine.zero_point
-        self._lookup(name, steps.clamp(0, 255).to(torch.uint8), wanted.name)
+        self._lookup(name, CALLS[node.op](node.attributes, _real(EVERY, affine), *others), wanted)
 
-    def _lookup(self, source: str, table: torch.Tensor, output: str) -> None:
-        self.constants[f"{output}.table"] = table
-        self.tables[output] = (source, table)
-        self._emit("int8_lookup", (source, f"{output}.table"), output, {})
+    def _lookup(self, source: str, results: torch.Tensor, wanted: _Wanted) -> None:
+        """A table of what follows from each of the 256 numbers, quantised as it would be one by one."""
+        steps = torch.round(results.clamp(*wanted.bounds) / wanted.affine.scale) + wanted.affine.zero_point
+        table = steps.clamp(0, 255).to(torch.uint8)
+        self.constants[f"{wanted.name}.table"] = table
+        self.tables[wanted.name] = (source, table)
+        self._emit("int8_lookup", (source, f"{wanted.name}.table"), wanted.name, {})
+
+
+def _real(steps: torch.Tensor, affine: Affine) -> torch.Tensor:
+    """What uint8 steps stand for, float32."""
+    return (steps.to(torch.float32) - affine.zero_point) * affine.scale
 
 
 def _geometry(node: OnnxNode) -> dict[str, object]:

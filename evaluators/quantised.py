@@ -1,10 +1,11 @@
 """A float network quantised to 8 bits by ONNX Runtime's static quantiser, so that several runtimes run the same integers.
 
-QDQ form, weights int8 and symmetric by output channel, activations uint8, ranges from random images.
+QDQ form, weights int8 and symmetric by output channel, activations uint8, each range that of some images.
 """
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,39 +19,57 @@ from evaluators.model import Model, load_model
 CALIBRATION, COMPARED = 16, 200
 
 
+@dataclass(frozen=True)
+class Images:
+    """float32 [N, C, H, W]: `calibration` sets the ranges, `compared` are classified; `labels` of the latter, int64 [N], where
+    there are any."""
+
+    calibration: np.ndarray
+    compared: np.ndarray
+    labels: np.ndarray | None = None
+
+
+def random_images(shape: tuple[int, ...]) -> Images:
+    """Normal noise in the shape [1, C, H, W] of an input."""
+    calibration, compared = (np.random.default_rng(seed).standard_normal((count, *shape[1:]), np.float32)
+                             for seed, count in ((1, CALIBRATION), (2, COMPARED)))
+    return Images(calibration, compared)
+
+
 def measure_quantised(text: str, shape: tuple[int, ...], target: Target, peers: list[str]) -> dict[str, Any]:
-    """In the worker: what `measured` gives of the quantised network, and the shares of random images on which the compiled
-    network and ONNX Runtime see the same class, and ONNX Runtime with itself."""
+    """In the worker: `measure_on` random images of the network that `text` names."""
+    model = load_model(text, shape)
+    return measure_on(random_images(model.image.shape), model, target, peers)
+
+
+def measure_on(images: Images, model: Model, target: Target, peers: list[str]) -> dict[str, Any]:
+    """What `measured` gives of the quantised network, and the shares of images on which the compiled network and ONNX Runtime
+    see the same class, and ONNX Runtime with itself; with labels, how often each is right."""
     with tempfile.TemporaryDirectory(prefix="netwright-") as folder:
-        quantised = load_model(str(write_quantised(load_model(text, shape), Path(folder))), ())
-        return measured(quantised, target, peers, look=lambda library: _agreement(quantised, library))
+        quantised = load_model(str(write_quantised(model, Path(folder), images.calibration)), ())
+        return measured(quantised, target, peers, look=lambda library: _agreement(quantised, library, images))
 
 
-def write_quantised(model: Model, folder: Path) -> Path:
-    """The path of the quantised ONNX file, written into the folder."""
+def write_quantised(model: Model, folder: Path, calibration: np.ndarray) -> Path:
+    """The path of the quantised ONNX file, written into the folder; ranges are those of the images [N, C, H, W]."""
     import onnxruntime.quantization as ort
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     source, prepared, path = model.as_onnx(folder), folder / "prepared.onnx", folder / "int8.onnx"
     quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-    ort.quantize_static(str(prepared), str(path), _reader(_images(model, CALIBRATION, 1), source), ort.QuantFormat.QDQ,
+    ort.quantize_static(str(prepared), str(path), _reader(calibration, source), ort.QuantFormat.QDQ,
                         per_channel=True, activation_type=ort.QuantType.QUInt8, weight_type=ort.QuantType.QInt8)
     return path
 
 
-def _images(model: Model, count: int, seed: int) -> list[np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return [rng.standard_normal(model.image.shape, np.float32) for _ in range(count)]
-
-
-def _reader(images: list[np.ndarray], onnx: Path):
+def _reader(images: np.ndarray, onnx: Path):
     """The images as the quantiser reads them: one by one, then None."""
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):
         def get_next(self):
             image = next(waiting, None)
-            return None if image is None else {name: image}
+            return None if image is None else {name: image[None]}
 
     waiting, name = iter(images), _input_name(onnx)
     return Reader()
@@ -62,14 +81,16 @@ def _input_name(path: Path) -> str:
     return onnx.load(path).graph.input[0].name
 
 
-def _agreement(model: Model, library: Library) -> dict[str, float]:
+def _agreement(model: Model, library: Library, images: Images) -> dict[str, float]:
     """`agreement` with ONNX Runtime as the file says, without its own rewriting; `peer_agreement` is that of ONNX Runtime as it
-    runs by default: how far rounding alone decides the class of these networks."""
-    literal, usual = _session(model, False), _session(model, True)
-    classes = [(library.run(image).argmax(), literal(image).argmax(), usual(image).argmax())
-               for image in _images(model, COMPARED, 2)]
-    return {"agreement": float(np.mean([ours == theirs for ours, theirs, _ in classes])),
-            "peer_agreement": float(np.mean([theirs == own for _, theirs, own in classes]))}
+    runs by default: how far rounding alone decides the class of these networks. With labels, `accuracy` and ONNX Runtime's,
+    `peer_accuracy`."""
+    runs = library.run, _session(model, False), _session(model, True)
+    ours, literal, usual = (np.array([run(image[None]).argmax() for image in images.compared]) for run in runs)
+    found = {"agreement": ours == literal, "peer_agreement": literal == usual}
+    if images.labels is not None:
+        found |= {"accuracy": ours == images.labels, "peer_accuracy": literal == images.labels}
+    return {name: float(same.mean()) for name, same in found.items()}
 
 
 def _session(model: Model, rewritten: bool) -> Callable[[np.ndarray], np.ndarray]:

@@ -2,7 +2,7 @@
 
 A real multiplier m = input scale * weight scale / output scale of each channel becomes an integer, and all channels share
 one shift: m ~ scale / 2^shift; the product is taken in 64 bits and rounded half up. Where the next layer wants floats,
-the sums are multiplied once by a float32 scale instead.
+the sums are multiplied once by a float32 scale instead. Products and means of bytes, which 24 bits hold, are rounded from float32.
 """
 
 import math
@@ -26,6 +26,17 @@ def rounded(product: torch.Tensor, shift: int) -> torch.Tensor:
     return (product + (1 << (shift - 1))) >> shift
 
 
+def nearest_steps(total: torch.Tensor, scale: float, zero_point: int) -> torch.Tensor:
+    """uint8 of whole numbers: float32(total) * scale to the nearest step, a half to the even one, plus zero_point. Totals below
+    2^24 are exact in float32, and one product rounds alike on every processor."""
+    return torch.clamp(torch.round(total.to(torch.float32) * scale) + zero_point, 0, 255).to(torch.uint8)
+
+
+def float32(value: float) -> float:
+    """The nearest float32 value."""
+    return float(torch.tensor(value, dtype=torch.float32))
+
+
 def epilogue_dtype(scale: torch.Tensor) -> torch.dtype:
     """The type that `epilogue` returns for this scale."""
     return torch.float32 if scale.dtype == torch.float32 else torch.uint8
@@ -43,10 +54,10 @@ def fixed_point(multiplier: torch.Tensor) -> tuple[torch.Tensor, int]:
     return torch.clamp(scale, max=2**31 - 1).to(torch.int32), shift
 
 
-def common_shift(multipliers: list[float], bits: int, most: int = 30) -> tuple[list[int], int]:
-    """Positive real multipliers as whole numbers of at most `bits` bits and their shift, 1 to `most`: m ~ number / 2^shift.
+def common_shift(multipliers: list[float], bits: int) -> tuple[list[int], int]:
+    """Positive real multipliers as whole numbers of at most `bits` bits and their shift, 1 to 30: m ~ number / 2^shift.
     ValueError if the largest does not fit."""
-    shift = min(most, bits - math.frexp(max(multipliers))[1])
+    shift = min(30, bits - math.frexp(max(multipliers))[1])
     if shift < 1:
         raise ValueError(f"a scale is {max(multipliers):g} times the one it becomes; at most 2^{bits - 1} times is possible")
     return [min(2**bits - 1, round(multiplier * 2**shift)) for multiplier in multipliers], shift

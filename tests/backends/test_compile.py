@@ -25,6 +25,8 @@ NETWORKS = {
              " skip:20/2 classifier:5/1 [dense=svd-rank2+int8]",
     "signs": "conv:37/1 fire-norm_batch-squeeze0.5:40/2 [*=xnor] mbconv-expand3:40/1 [expand=xnor project=int8]"
              " conv:24/2 [*=int8] conv:24/1 [*=xnor] classifier:5/1 [*=xnor]",
+    "sparse": "conv:16/1 [*=magnitude-keep0.3] conv-kernel1:40/2 [*=block_sparse-keep0.2] conv:24/1 [*=magnitude-keep0.3+codebook]"
+              " classifier:5/1 [*=codebook-bits4]",
     "structured": "conv:16/1 mbconv-expand6:16/1 [expand=kronecker project=circulant] conv-kernel1:64/2 [*=tensor_train]"
                   " classifier:5/1 [*=circulant-block5]",
 }
@@ -60,7 +62,7 @@ def test_a_network_compiles_to_what_it_computes_and_every_op_has_a_kernel(name, 
     library, report, _ = compiled(exported, tmp_path)
     checked = verify(exported, library, IMAGES, load("local"), report.joined)
     assert checked.mismatch == "" and checked.inputs == 100
-    assert checked.kind == ("float" if name in ("float", "structured") else "mixed")
+    assert checked.kind == ("float" if name in ("float", "sparse", "structured") else "mixed")
     called = [n for n in exported.graph.nodes if n.op == "call_function" and "flatten" not in str(n.target)]
     joined = sum(1 for n in called if "cat" in str(n.target))  # written in place by the kernels of its operands
     assert sum(1 + len(op.steps) for op in report.ops) + joined + len(report.joined) == len(called)

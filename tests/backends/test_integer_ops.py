@@ -21,6 +21,12 @@ def image(shape, seed: int = 0) -> torch.Tensor:
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
+def nearest(total: np.ndarray, arguments: dict) -> torch.Tensor:
+    """float32(total) * scale to the nearest whole number, halves to the even one, plus the zero point."""
+    steps = np.rint(total.astype("float32") * np.float32(arguments["scale"])) + arguments["zero_point"]
+    return torch.from_numpy(np.clip(steps, 0, 255).astype("uint8"))
+
+
 def halved_up(total: np.ndarray, arguments: dict, low: float = 0, high: float = 255) -> torch.Tensor:
     """floor(total / 2^shift + 1/2) + zero point, in whole numbers without a bound."""
     steps = (total.astype(object) * 2 + 2 ** arguments["shift"]) // 2 ** (arguments["shift"] + 1) + arguments["zero_point"]
@@ -50,11 +56,14 @@ def test_another_scale_is_exact(shape, x, out):
 
 @given(shape=IMAGES, x=TYPES, y=TYPES, out=TYPES, gate=st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_products_and_gates_are_exact(shape, x, y, out, gate):
+def test_products_and_gates_are_exact_and_nearest_to_the_real_product(shape, x, y, out, gate):
     arguments = int8_mul.arguments(x, y, out)
     first, second = image(shape, 1), image((*shape[:2], 1, 1) if gate else shape, 2)
     product = (first.numpy().astype("int64") - x.zero_point) * (second.numpy().astype("int64") - y.zero_point)
-    check("int8_mul", "elementwise", ["x", "y"], [first, second], arguments, halved_up(product * arguments["scale"], arguments))
+    expected = nearest(product, arguments)
+    real = product * (x.scale * y.scale / out.scale) + out.zero_point
+    assert np.abs(expected.numpy() - np.clip(real, 0, 255)).max() <= 0.5001
+    check("int8_mul", "elementwise", ["x", "y"], [first, second], arguments, expected)
 
 
 @given(shape=IMAGES, x=TYPES, out=TYPES, stride=st.integers(1, 3), data=st.data())
@@ -63,15 +72,24 @@ def test_average_pools_are_exact(shape, x, out, stride, data):
     kernel = [data.draw(st.integers(1, side)) for side in shape[2:]]
     arguments, tensor = int8_avg_pool2d.arguments(x, out, kernel, [stride, stride]), image(shape)
     windows = np.lib.stride_tricks.sliding_window_view(tensor.numpy().astype("int64") - x.zero_point, kernel, (2, 3))
-    total = windows[:, :, ::stride, ::stride].sum((4, 5)) * arguments["scale"]
-    check("int8_avg_pool2d", "windows", ["x"], [tensor], arguments, halved_up(total, arguments))
+    total = windows[:, :, ::stride, ::stride].sum((4, 5))
+    check("int8_avg_pool2d", "windows", ["x"], [tensor], arguments, nearest(total, arguments))
+
+
+@given(shape=IMAGES, x=TYPES, side=st.sampled_from([2, 4]))
+@settings(max_examples=30, deadline=None)
+def test_averages_that_keep_their_scale_round_halves_to_even(shape, x, side):
+    arguments, tensor = int8_avg_pool2d.arguments(x, x, [side] * 2, [1] * 2), image((*shape[:2], shape[2] + 3, shape[3] + 3))
+    windows = np.lib.stride_tricks.sliding_window_view(tensor.numpy().astype("float64"), [side] * 2, (2, 3))
+    means = np.rint(windows.mean((4, 5)) - x.zero_point) + x.zero_point
+    check("int8_avg_pool2d", "windows", ["x"], [tensor], arguments, torch.from_numpy(means.astype("uint8")))
 
 
 def test_the_average_of_a_window_wider_than_the_registers_is_exact():
     types = Affine(0.02, 3), Affine(0.01, 5)
     arguments, tensor = int8_avg_pool2d.arguments(*types, [56, 56], [56, 56]), image((1, 16, 56, 56))
-    total = (tensor.numpy().astype("int64") - 3).sum((2, 3), keepdims=True) * arguments["scale"]
-    check("int8_avg_pool2d", "windows", ["x"], [tensor], arguments, halved_up(total, arguments))
+    total = (tensor.numpy().astype("int64") - 3).sum((2, 3), keepdims=True)
+    check("int8_avg_pool2d", "windows", ["x"], [tensor], arguments, nearest(total, arguments))
 
 
 @pytest.mark.parametrize("algorithm", [name_of(a) for a in algorithms("int8_lookup")])

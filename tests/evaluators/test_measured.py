@@ -66,6 +66,17 @@ def test_other_runtimes_give_torch_s_outputs(peer, quick):
     assert result["peers"][peer]["error"] < 1e-4 and result["peers"][peer]["ratio"] > 0
 
 
+def test_a_candidate_is_measured_with_its_compressions_in_place(quick):
+    result = measure_model("conv:8/2 [*=int8] classifier:4/1 [*=intn]", (1, 3, 9, 9), TARGET, ["torch"], False)
+    assert [op["op"].split("+")[0] for op in result["ops"]][:2] == ["quantize", "int8_conv2d"]
+    assert result["error"] < 1e-6 and "int8_linear" in result["ops"][-1]["op"]
+
+
+def test_a_compressed_candidate_has_no_onnx_form_and_says_so():
+    with pytest.raises(ModelError, match="operations that ONNX has not.*leave onnxruntime and openvino out"):
+        measure_model("conv:8/2 [*=int8] classifier:4/1", (1, 3, 9, 9), TARGET, ["onnxruntime"], False)
+
+
 class Everything(nn.Module):
     """Most of what an image classifier's ONNX file holds."""
 

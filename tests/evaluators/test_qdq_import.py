@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from evaluators.model import ModelError, from_module, load_model
-from evaluators.quantised import write_quantised
+from evaluators.quantised import _reader, random_images, write_quantised
 
 ort = pytest.importorskip("onnxruntime")
 
@@ -56,7 +56,8 @@ def quantised(request, tmp_path):
     part, channels = PARTS[request.param]
     network = nn.Sequential(nn.Conv2d(3, 12, 3, 2, 1), nn.ReLU(), part(), nn.Conv2d(channels, 8, 1), nn.AdaptiveAvgPool2d(1),
                             nn.Flatten(), nn.Linear(8, 5))
-    return request.param, write_quantised(from_module(network, (1, 3, 21, 21)), tmp_path)
+    shape = (1, 3, 21, 21)
+    return request.param, write_quantised(from_module(network, shape), tmp_path, random_images(shape).calibration)
 
 
 def reference(path, image: np.ndarray) -> np.ndarray:
@@ -95,7 +96,8 @@ ALONE = {
 @pytest.mark.parametrize("name", ALONE)
 def test_one_op_alone_is_within_one_quantum_of_onnx_runtime_on_equal_inputs(name, tmp_path):
     torch.manual_seed(1)
-    path = write_quantised(from_module(nn.Sequential(ALONE[name]()), (1, 12, 9, 9)), tmp_path)
+    shape = (1, 12, 9, 9)
+    path = write_quantised(from_module(nn.Sequential(ALONE[name]()), shape), tmp_path, random_images(shape).calibration)
     model, rng = load_model(str(path), ()), np.random.default_rng(4)
     images = [rng.standard_normal((1, 12, 9, 9), np.float32) for _ in range(20)]
     theirs = np.concatenate([reference(path, image) for image in images])
@@ -104,22 +106,61 @@ def test_one_op_alone_is_within_one_quantum_of_onnx_runtime_on_equal_inputs(name
     assert np.abs(ours - theirs).max() <= 1.01 * quantum and (np.abs(ours - theirs) < 0.01 * quantum).mean() >= 0.99
 
 
-def test_activations_that_are_not_uint8_are_refused_by_name(tmp_path):
+def with_activations(kind: str, folder):
+    """The path of a small network whose activations ONNX Runtime quantised to another type; weights are int8."""
     import onnxruntime.quantization as quantization
 
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1))
-    model = from_module(network, (1, 3, 9, 9))
-    source = model.as_onnx(tmp_path)
+    model = from_module(nn.Sequential(nn.Conv2d(3, 9, 3), nn.ReLU(), nn.Conv2d(9, 4, 1)), (1, 3, 9, 9))
+    source, path = model.as_onnx(folder), folder / f"{kind}.onnx"
+    quantization.quantize_static(str(source), str(path), _reader(random_images((1, 3, 9, 9)).calibration, source),
+                                 quantization.QuantFormat.QDQ, activation_type=getattr(quantization.QuantType, kind))
+    return path
 
-    class Reader(quantization.CalibrationDataReader):
-        def get_next(self):
-            return next(waiting, None)
 
+def test_activations_of_int8_compute_what_onnx_runtime_does(tmp_path):
+    torch.manual_seed(2)
+    path = with_activations("QInt8", tmp_path)
+    model, images = load_model(str(path), ()), random_images((1, 3, 9, 9)).compared[:20, None]
+    theirs = np.concatenate([reference(path, image) for image in images])
+    ours = np.concatenate([model.network(torch.from_numpy(image)).detach().numpy() for image in images])
+    quantum = np.diff(np.unique(theirs.round(6))).min()
+    assert sum("int8_conv2d" in op for op in called(model)) == 1 and not any("aten.conv2d" in op for op in called(model))
+    assert np.abs(ours - theirs).max() <= 1.01 * quantum and (np.abs(ours - theirs) < 0.01 * quantum).mean() >= 0.99
+
+
+def test_activations_of_other_types_are_refused_by_name(tmp_path):
+    with pytest.raises(ModelError, match="uint16.*uint8 or int8 with one scale"):
+        load_model(str(with_activations("QUInt16", tmp_path)), ())
+
+
+def graph_of(nodes: list, constants: dict, path, output: int) -> str:
+    """Writes a graph from a float image [1, 3, 8, 8] to "out", a tensor of ONNX's type `output`."""
     import onnx
+    from onnx import helper, numpy_helper
 
-    waiting = iter([{onnx.load(source).graph.input[0].name: model.image}])
-    path = tmp_path / "int16.onnx"
-    quantization.quantize_static(str(source), str(path), Reader(), quantization.QuantFormat.QDQ,
-                                 activation_type=quantization.QuantType.QInt8)
-    with pytest.raises(ModelError, match="int8.*uint8 with one scale"):
-        load_model(str(path), ())
+    image = helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, (1, 3, 8, 8))
+    held = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    made = helper.make_graph([helper.make_node(op, inputs.split(), [result], **named) for op, inputs, result, named in nodes], "graph",
+                             [image], [helper.make_tensor_value_info("out", output, None)], held)
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    return str(path)
+
+
+ONE_TYPE = {"s": np.array(0.03, "float32"), "z": np.array(9, "int8"), "w": np.random.default_rng(0).integers(
+    -127, 128, (5, 6, 1, 1)).astype("int8"), "ws": np.array(0.01, "float32"), "wz": np.array(0, "int8")}
+
+
+def test_a_concatenation_of_one_type_stays_in_integers_as_nncf_leaves_it(tmp_path):
+    path = graph_of([("QuantizeLinear", "image s z", "q", {}), ("DequantizeLinear", "q s z", "real", {}),
+                     ("MaxPool", "real", "largest", {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
+                     ("Concat", "real largest", "both", {"axis": 1}), ("DequantizeLinear", "w ws wz", "weight", {}),
+                     ("Conv", "both weight", "out", {})], ONE_TYPE, tmp_path / "concat.onnx", 1)
+    model, image = load_model(path, ()), np.random.default_rng(1).standard_normal((1, 3, 8, 8), np.float32)
+    assert any("int8_conv2d" in op for op in called(model)) and not any("dequantize" in op for op in called(model))
+    np.testing.assert_allclose(model.network(torch.from_numpy(image)).numpy(), reference(path, image), atol=1e-5)
+
+
+def test_a_graph_that_gives_int8_itself_is_refused(tmp_path):
+    path = graph_of([("QuantizeLinear", "image s z", "out", {})], ONE_TYPE, tmp_path / "ends.onnx", 3)
+    with pytest.raises(ModelError, match="own input or output is int8"):
+        load_model(path, ())

@@ -1,7 +1,7 @@
 """Average pool of uint8 images: sums in int32, requantised once a window."""
 
 from backends.emit import cast, constant
-from backends.epilogue import requantised
+from backends.epilogue import nearest_steps
 from backends.pooling import pool, pool_options
 
 PRIORITY = 0
@@ -18,7 +18,6 @@ def lower(workload, target, option):
     zero = workload["x_zero_point"] * workload["kernel_size"][0] * workload["kernel_size"][1]
 
     def last(total, inside, lanes):
-        scale, total = constant(workload["scale"], "int32", lanes), total - constant(zero, "int32", lanes)
-        return requantised(total, scale, workload["shift"], workload["zero_point"], (0, 255), lanes)
+        return nearest_steps(total - constant(zero, "int32", lanes), workload["scale"], workload["zero_point"], lanes)
     return pool(workload, target, option, lambda lanes: constant(0, "int32", lanes),
                 lambda total, x, lanes: total + cast(x, "int32", lanes), last, "int32")

@@ -1,7 +1,7 @@
-"""Product of uint8 tensors, or of an image and one value a channel, in int32."""
+"""Product of uint8 tensors, or of an image and one value a channel, to the nearest step."""
 
 from backends.elementwise import elementwise, same_or_gate
-from backends.epilogue import shifted, steps_from
+from backends.epilogue import nearest_steps, steps_from
 from backends.workload import one_way
 
 PRIORITY = 0
@@ -15,8 +15,8 @@ def serves(workload, target) -> bool:
 
 def value(arguments: dict, lanes: int, x, y):
     """uint8 steps."""
-    product = steps_from(x, arguments["x_zero_point"], lanes) * steps_from(y, arguments["y_zero_point"], lanes, arguments["scale"])
-    return shifted(product, arguments["shift"], arguments["zero_point"], (0, 255), lanes)
+    product = steps_from(x, arguments["x_zero_point"], lanes) * steps_from(y, arguments["y_zero_point"], lanes)
+    return nearest_steps(product, arguments["scale"], arguments["zero_point"], lanes)
 
 
 lower = elementwise(value)
