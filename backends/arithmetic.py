@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from backends.dot import BYTES, dot_of
-from backends.emit import cast, load
+from backends.dot import BYTES, SIGN_BITS, dot_of
+from backends.emit import cast, constant, load
 from backends.packing import packed_rows, packed_rows_of_words, packed_words
 from backends.product import Arithmetic
 
@@ -22,6 +22,10 @@ def _widened(buffer, index, lanes: int = 1):
 
 def _word(buffer, index):
     return [word(buffer, index)]
+
+
+def _signed_word(buffer, index):
+    return [word(buffer, index) ^ constant(SIGN_BITS, "int32")]
 
 
 def word(buffer, index):
@@ -44,7 +48,8 @@ BITS = Arithmetic(4, "int32", _word, _loaded, _count_differences, packed_words)
 
 def dots(target) -> Arithmetic:
     """Four bytes at a time by the target's dot product."""
-    return Arithmetic(BYTES, "int32", _word, _loaded, dot_of(target).step, packed_words)
+    dot = dot_of(target)
+    return Arithmetic(BYTES, "int32", _signed_word if dot.offset else _word, _loaded, dot.step, packed_words, offset=dot.offset)
 
 
 def dots_of_rows(target) -> Arithmetic:

@@ -60,7 +60,10 @@ def test_dense_layers_of_extremes_are_exact_on_every_processor(target, x, weight
 
 
 @pytest.mark.parametrize("mcpu, triple, product", [("cascadelake", "", r"vpdpbusd\s.*zmm"), ("skylake-avx512", "", r"vpmaddwd\s.*zmm"),
-                                                   ("x86-64-v3", "", r"vpmaddwd\s.*ymm")])
+                                                   ("x86-64-v3", "", r"vpmaddwd\s.*ymm"),
+                                                   ("cortex-a76", "aarch64-linux-gnu", r"sdot\s+v\d+\.4s"),
+                                                   ("cortex-a72", "aarch64-linux-gnu", r"smull2?\s+v\d+\.8h"),
+                                                   ("cortex-a72", "aarch64-linux-gnu", r"sadalp\s+v\d+\.4s")])
 def test_bytes_are_multiplied_in_full_vectors(mcpu, triple, product, tmp_path):
     import tvm
 
