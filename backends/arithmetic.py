@@ -1,9 +1,11 @@
-"""The arithmetic of convolutions and dense layers: float32, bytes by VNNI, bytes widened to int32, packed signs."""
+"""The arithmetic of convolutions and dense layers: float32, dot products of bytes, bytes widened to int32, packed signs."""
 
-from backends.emit import cast, load
+from dataclasses import replace
+
+from backends.dot import BYTES, SIGN_BITS, dot_of
+from backends.emit import cast, constant, load
 from backends.packing import packed_rows, packed_rows_of_words, packed_words
 from backends.product import Arithmetic
-from backends.vnni import dot_step
 
 
 def _multiply_add(sums, x, weight, lanes: int):
@@ -22,6 +24,10 @@ def _word(buffer, index):
     return [word(buffer, index)]
 
 
+def _signed_word(buffer, index):
+    return [word(buffer, index) ^ constant(SIGN_BITS, "int32")]
+
+
 def word(buffer, index):
     """Four bytes from `index` on, as an int32."""
     from tvm import tirx
@@ -37,11 +43,15 @@ def _count_differences(sums, x, weight, lanes: int):
 
 FLOAT = Arithmetic(1, "float32", _loaded, _loaded, _multiply_add, packed_rows)
 WIDENED = Arithmetic(1, "int32", _widened, _widened, _multiply_add, packed_rows)
-VNNI = Arithmetic(4, "int32", _word, _loaded, dot_step, packed_words)
-VNNI_ROWS = Arithmetic(4, "int32", _word, _loaded, dot_step, packed_rows_of_words, merged=True)
 BITS = Arithmetic(4, "int32", _word, _loaded, _count_differences, packed_words)
 
 
-def has_vnni(target) -> bool:
-    """Whether the target multiplies bytes in vectors of 512, 256 and 128 bits (AVX-512 VNNI and VL)."""
-    return target.lanes == 16 and {"avx512vnni", "avx512vl"} <= target.features
+def dots(target) -> Arithmetic:
+    """Four bytes at a time by the target's dot product."""
+    dot = dot_of(target)
+    return Arithmetic(BYTES, "int32", _signed_word if dot.offset else _word, _loaded, dot.step, packed_words, offset=dot.offset)
+
+
+def dots_of_rows(target) -> Arithmetic:
+    """The same along the rows of a kernel and its channels."""
+    return replace(dots(target), pack=packed_rows_of_words, merged=True)

@@ -11,6 +11,7 @@ from backends.channels import blocks_of
 from backends.emit import clamp, load
 from backends.epilogue import integer_epilogue
 from backends.nest import loop_unless_one, shared
+from backends.packing import with_sums
 from backends.product import Arithmetic, product, product_options, work
 from backends.sink import Sink
 from backends.view import View
@@ -52,7 +53,8 @@ def convolution(workload, target, option: dict, arithmetic: Arithmetic, ending: 
                 base = g * (packed.tensor.size // window.groups)
                 product(window, arithmetic, target.lanes, share, option, x.from_channel(g * inputs),
                         factors, base, g * window.group_outputs, finisher(buffers, results, n, ending))
-    return Lowering(body, {"weight": packed, **ending.packed})
+    corrected = {"bias": with_sums(workload["bias"], workload["weight"], arithmetic.offset)} if arithmetic.offset else {}
+    return Lowering(body, {"weight": packed, **corrected, **ending.packed})
 
 
 def plain_ending(workload) -> Ending:

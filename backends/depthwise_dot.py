@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from itertools import product as product_of
 from math import ceil
 
+from backends.dot import vnni
 from backends.emit import bind, clamp, constant, function, load, loop, scratch, store
 from backends.epilogue import UPPER_HALF, upper_steps
 from backends.nest import loop_unless_one, nest, shared
 from backends.packing import pack_bytes
 from backends.product import SMALL_WORK
 from backends.view import View
-from backends.vnni import dot_step
 from backends.window import Window
 from backends.workload import CHANNELS_LAST, Lowering, Packed, Tensor
 
@@ -155,7 +155,7 @@ class _Tile:
             for (pixel, tap), (j, word) in product_of(users, enumerate(words)):
                 row = base * (self.window.kernel[1] * quads) + (tap * quads + quad) * lanes + j * part
                 at = pixel * lanes + j * part
-                total = dot_step(load(sums, at, part), word, load(self.buffers["weight"], row, part), part)
+                total = vnni(load(sums, at, part), word, load(self.buffers["weight"], row, part), part)
                 store(sums, total, at, part)
 
     def _bytes(self, lanes: int, corner, rows: _Pixels, away: int | None, tap: int):

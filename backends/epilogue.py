@@ -7,7 +7,7 @@ floor((floor(p / 2^32) + 2^(shift-33)) / 2^(shift-32)) is the same number.
 
 from backends.emit import bind, cast, clamp, constant
 
-WIDE = 16
+WIDE = 8
 # Shifts for which the upper half and what is added to it fit 32 bits.
 UPPER_HALF = range(33, 55)
 

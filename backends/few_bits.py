@@ -6,21 +6,20 @@ a table of 16 bytes, which the processor's byte shuffle looks up (x86 PSHUFB); t
 each lane, multiplied by four of the unsigned inputs and added to an int32. So codes may stand for any numbers, at one price.
 """
 
-from backends.arithmetic import has_vnni, word
+from backends.arithmetic import word
 from backends.codes import Codes, codes_of, read_code
+from backends.dot import WORDS, bytewise, has_vnni, intrinsic, vnni
 from backends.emit import bind, constant, load
 from backends.packing import arranged, within
 from backends.product import Arithmetic
-from backends.vnni import bytewise, dot_step
 from backends.workload import Workload
 
 WIDEST, TABLE = 4, 16
 # By int32 lanes of a full vector: the feature with instructions on bytes.
 BYTES = {16: "avx512bw", 8: "avx2"}
-# By int32 lanes: the shuffle, and where there is no VNNI the products of bytes in pairs and the sums of pairs of words.
-SHUFFLE = {16: "avx512.pshuf.b.512", 8: "avx2.pshuf.b", 4: "ssse3.pshuf.b.128"}
-PAIRS = {16: ("avx512.pmaddubs.w.512", "avx512.pmaddw.d.512"), 8: ("avx2.pmadd.ub.sw", "avx2.pmadd.wd"),
-         4: ("ssse3.pmadd.ub.sw.128", "sse2.pmadd.wd")}
+# By int32 lanes: the shuffle, and where there is no VNNI the products of bytes summed in pairs.
+SHUFFLE = {16: "llvm.x86.avx512.pshuf.b.512", 8: "llvm.x86.avx2.pshuf.b", 4: "llvm.x86.ssse3.pshuf.b.128"}
+PAIRS = {16: "llvm.x86.avx512.pmaddubs.w.512", 8: "llvm.x86.avx2.pmadd.ub.sw", 4: "llvm.x86.ssse3.pmadd.ub.sw.128"}
 
 
 def serves_few_bits(workload: Workload, target) -> bool:
@@ -44,7 +43,7 @@ def few_bits(workload: Workload, target) -> Arithmetic:
 
     def pack(weight, blocks, groups):
         return _packed(workload, codes, width, blocks, groups)
-    return Arithmetic(4 * parts, "int32", x, weight, dot_step if has_vnni(target) else _pairs, pack)
+    return Arithmetic(4 * parts, "int32", x, weight, vnni if has_vnni(target) else _pairs, pack)
 
 
 def _looked_up(codes: Codes, width: int, packed, part: int, lanes: int):
@@ -56,7 +55,7 @@ def _looked_up(codes: Codes, width: int, packed, part: int, lanes: int):
     indices = tirx.reinterpret(f"int8x{size}", indices)
     if lanes in SHUFFLE:
         places = tirx.Ramp(constant(0, "int8"), constant(1, "int8"), size) & constant(TABLE - 1, "int8", size)
-        weights = _intrinsic(SHUFFLE[lanes], f"int8x{size}", _chosen(codes, places, size), indices)
+        weights = intrinsic(SHUFFLE[lanes], f"int8x{size}", _chosen(codes, places, size), indices)
     else:
         weights = _chosen(codes, indices, size)
     return tirx.reinterpret(f"int32x{lanes}" if lanes > 1 else "int32", weights)
@@ -73,20 +72,14 @@ def _chosen(codes: Codes, indices, lanes: int):
 
 
 def _pairs(sums, x, weight, lanes: int):
-    """As `vnni.dot_step`, without VNNI: exact, since the sum of two products, 2 * 255 * 64 at most, fits 16 bits."""
+    """As `dot.vnni`, without VNNI: exact, since the sum of two products, 2 * 255 * 64 at most, fits 16 bits."""
     if lanes not in PAIRS:
         return bytewise(sums, x, weight, lanes)
     from tvm import tirx
 
     bytes_of = [tirx.reinterpret(f"int8x{4 * lanes}", value) for value in (x, weight)]
-    products = _intrinsic(PAIRS[lanes][0], f"int16x{2 * lanes}", *bytes_of)
-    return sums + _intrinsic(PAIRS[lanes][1], f"int32x{lanes}", products, constant(1, "int16", 2 * lanes))
-
-
-def _intrinsic(name: str, dtype: str, *arguments):
-    from tvm.tirx.script.builder import ir as T
-
-    return T.call_llvm_pure_intrin(T.llvm_lookup_intrinsic_id(f"llvm.x86.{name}"), *arguments, dtype=dtype)
+    products = intrinsic(PAIRS[lanes], f"int16x{2 * lanes}", *bytes_of)
+    return sums + intrinsic(WORDS[lanes][1], f"int32x{lanes}", products, constant(1, "int16", 2 * lanes))
 
 
 def _packed(workload: Workload, codes: Codes, width: int, blocks, groups: int):

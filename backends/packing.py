@@ -65,6 +65,19 @@ def arranged(weight: Tensor, sources: dict[str, Tensor], dtype: str, blocks: tup
     return Packed(function([*sources.values(), tensor], body), tensor, tuple(sources))
 
 
+def with_sums(bias: Tensor, weight: Tensor, factor: int) -> Packed:
+    """int32 bias of each output plus `factor` times the sum of its weights [outputs, channels, kernel]."""
+    inner = weight.size // weight.shape[0]
+
+    def body(weights, biases, packed):
+        with loop(weight.shape[0]) as output:
+            store(packed, load(biases, output), output)
+            with loop(inner) as i:
+                product = cast(load(weights, output * inner + i), "int32") * constant(factor, "int32")
+                store(packed, load(packed, output) + product, output)
+    return Packed(function([weight, bias, bias], body), bias, ("weight", "bias"))
+
+
 def _inner(weight: Tensor) -> tuple[int, int]:
     """Channels and pixels of the kernel."""
     return weight.shape[1], weight.size // (weight.shape[0] * weight.shape[1])

@@ -29,7 +29,7 @@ class Arithmetic:
     """`chunk` input channels are one step of the sum; `x(buffer, index)` reads them as numbers, `weight(buffer, index,
     lanes)` as many vectors of weights from one of packed ones; `step(sums, x, weight, lanes)` multiplies and adds one of
     each; `pack(weight, blocks, groups)` packs weights. `merged`: the channels of a row of the kernel are one column's
-    (`Window.columns_merged`)."""
+    (`Window.columns_merged`). `offset`: what inputs are read less, so that sums lack it times the sum of the weights."""
 
     chunk: int
     sum_dtype: str
@@ -38,6 +38,7 @@ class Arithmetic:
     step: Callable
     pack: Callable
     merged: bool = False
+    offset: int = 0
 
 
 @dataclass(frozen=True)

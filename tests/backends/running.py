@@ -5,7 +5,7 @@ import torch
 
 import spaces.ops
 from backends.lowering import algorithm_named, arguments_of, kernel, sources_of
-from backends.target import load
+from backends.target import Target, load
 from backends.workload import Tensor, Workload
 
 spaces.ops.register_all()
@@ -17,15 +17,15 @@ def tensor_of(value: torch.Tensor, layout: str = "plain") -> Tensor:
     return Tensor(tuple(value.shape), str(value.dtype).removeprefix("torch."), layout if value.dim() == 4 else "plain")
 
 
-def run(algorithm, workload: Workload, option: dict, inputs: list[torch.Tensor]) -> np.ndarray:
+def run(algorithm, workload: Workload, option: dict, inputs: list[torch.Tensor], target: Target = TARGET) -> np.ndarray:
     """Compiles one kernel with its packing, runs it on the inputs, and gives the result as torch would."""
     import tvm
 
-    lowering = algorithm.lower(workload, TARGET, option)
+    lowering = algorithm.lower(workload, target, option)
     functions = {"main": kernel([(workload, lowering, 0)], workload.result),
                  **{f"pack_{n}": p.function for n, p in lowering.packed.items()}}
     functions = {name: f.with_attr("global_symbol", name) for name, f in functions.items()}
-    module = tvm.compile(tvm.IRModule(functions), TARGET.tvm())
+    module = tvm.compile(tvm.IRModule(functions), target.tvm())
     given = {name: tvm.runtime.tensor(np.ascontiguousarray(memory(value, tensor)))
              for (name, tensor), value in zip(workload.inputs, inputs)}
     arguments = []
@@ -46,7 +46,7 @@ def memory(value: torch.Tensor, tensor: Tensor) -> np.ndarray:
 
 def check(op: str, algorithm: str, names: list[str], inputs: list[torch.Tensor], arguments: dict, expected,
           image: str = "channels_last", out: str = "channels_last", tolerance: float = 1e-4,
-          unpack: Workload | None = None) -> None:
+          unpack: Workload | None = None, target: Target = TARGET) -> None:
     """Runs every option of an algorithm on a workload and compares with the expected result, within `tolerance` of the
     largest where it is a float. The first input lies as `image` says, the result as `out`; weights lie plain. `unpack`: what
     would unpack the tensors called `weight.<name>`."""
@@ -54,10 +54,10 @@ def check(op: str, algorithm: str, names: list[str], inputs: list[torch.Tensor],
     tensors = tuple((name, tensor_of(value, layout)) for name, value, layout in zip(names, inputs, layouts))
     workload = Workload(op, tensors, tuple(arguments.items()), tensor_of(expected, out), unpack=unpack)
     module = algorithm_named(op, algorithm)
-    if not module.serves(workload, TARGET):
+    if not module.serves(workload, target):
         return
-    for option in module.options(workload, TARGET):
-        result = run(module, workload, option, inputs)
+    for option in module.options(workload, target):
+        result = run(module, workload, option, inputs, target)
         if expected.dtype.is_floating_point and "int8" not in op:
             np.testing.assert_allclose(result, expected.numpy(), rtol=tolerance,
                                        atol=tolerance * float(expected.abs().max() + 1e-6))

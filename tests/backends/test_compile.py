@@ -169,7 +169,7 @@ def test_an_unknown_target_or_key_is_named(tmp_path):
             load(str(path))
 
 
-def test_a_portable_target_without_vnni_uses_the_widened_kernels(tmp_path):
+def test_a_portable_target_without_vnni_multiplies_words_in_pairs(tmp_path):
     import backends.target as module
     path = tmp_path / "plain.toml"
     path.write_text((module.FOLDER / "local.toml").read_text().replace('"native"', '"x86-64-v3"'))
@@ -177,7 +177,7 @@ def test_a_portable_target_without_vnni_uses_the_widened_kernels(tmp_path):
     exported = program(NETWORKS["mixed"])
     report = compile_program(exported, target, tmp_path / "model.so")
     assert target.lanes == 8
-    assert {op.algorithm for op in report.ops if op.op.startswith("int8")} <= {"widened", "depthwise"}
+    assert {op.algorithm for op in report.ops if op.op.startswith("int8")} <= {"dot", "dot_rows", "depthwise"}
     weights = {name: tensor.detach().numpy() for name, tensor in exported.state_dict.items()}
     library = Library(tmp_path / "model.so", report.parameters, weights)
     assert verify(exported, library, IMAGES, load("local"), report.joined).mismatch == ""

@@ -1,8 +1,8 @@
 """Depthwise convolution in 8-bit integers by dot products of bytes, four rows of the kernel at once (AVX-512 VNNI)."""
 
-from backends.arithmetic import has_vnni
 from backends.depthwise import is_depthwise
 from backends.depthwise_dot import depthwise_dot, dot_options, serves_dot
+from backends.dot import has_vnni
 
 PRIORITY = 0
 

@@ -1,15 +1,16 @@
 """Convolution in 8-bit integers on any processor: bytes are widened to int32 and multiplied there.
 """
 
-from backends.arithmetic import WIDENED, has_vnni
+from backends.arithmetic import WIDENED
 from backends.convolution import convolution, convolution_options
+from backends.dot import dot_of
 
 PRIORITY = 1
 
 
 def serves(workload, target) -> bool:
     """Targets without a dot product of bytes."""
-    return not has_vnni(target)
+    return dot_of(target) is None
 
 
 def options(workload, target) -> list[dict]:

@@ -12,14 +12,13 @@ input for each product at most. Inputs must be finite.
 from dataclasses import dataclass
 from typing import Any
 
-from backends.arithmetic import has_vnni
 from backends.codebook import Blocks, Codes, blocks_of_outputs, for_each_block
 from backends.convolution import last_step
+from backends.dot import has_vnni, vnni
 from backends.emit import bind, cast, constant, function, load, loop, scratch, splat, store
 from backends.nest import loop_unless_one, shared
 from backends.permute import permuted_bytes, permutes_bytes
 from backends.view import View
-from backends.vnni import dot_step
 from backends.workload import Lowering, Packed, Tensor
 
 PRIORITY = 1
@@ -151,7 +150,7 @@ def _block(planes: list, numbers: _Inputs, codes, vectors: int, block):
                 at = (v * PLANES + order) * LANES
                 total = load(sums, at, LANES)
                 for part in range(order + 1):
-                    total = dot_step(total, weights[PLANES - 1 - part], x[PLANES - 1 - order + part], LANES)
+                    total = vnni(total, weights[PLANES - 1 - part], x[PLANES - 1 - order + part], LANES)
                 store(sums, total, at, LANES)
     return sums
 
