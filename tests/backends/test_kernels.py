@@ -5,21 +5,25 @@ A case is drawn with the layouts, steps and place in a concatenation that its nu
 network; every third result goes through a step before it is stored; every fifth is some channels of a larger tensor.
 """
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+import backends.target
 import spaces.ops
-from backends.lowering import algorithms, is_step, ops, takes_steps
+from backends.lowering import algorithms, is_step, name_of, ops, takes_steps
 from backends.target import load
 from backends.workload import CHANNELS_LAST, PLAIN, Step
-from tests.backends.running import TARGET, Run, every_algorithm, failures, frozen, inputs_of, tensor_of, workload_of
+from tests.backends.running import TARGET, Run, every_algorithm, every_option, failures, frozen, inputs_of, tensor_of, workload_of
 from tests.cases import Case, called, case, definition
 from tests.cases._draw import images_or_rows
 
-COUNTS = [24, pytest.param(200, marks=pytest.mark.slow)]
+SLOW = pytest.param(200, marks=pytest.mark.slow)
+COUNTS = [20, SLOW]
+TARGETS = ["local", *(["x86-64-v3"] if "avx2" in TARGET.features else [])]
 RARE = 8  # cases drawn for one that a kernel serves, at most
 FROM, BESIDE = 3, 7  # the first channel in a concatenation, and the channels of others
 GAIN = 5  # no step multiplies a difference by more
@@ -80,14 +84,33 @@ def served(op: str, count: int, target) -> list[list[Run]]:
 
 
 @pytest.mark.parametrize("count", COUNTS)
-@pytest.mark.parametrize("target", ["local", "x86-64-v3"])
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("op", ops())
 def test_every_kernel_computes_what_numpy_does(op, target, count):
-    if target != "local" and "avx2" not in load("local").features:
-        pytest.skip("this machine has no AVX2")
     runs = served(op, count, load(target))
     assert len(runs) == count, f"of {RARE * count} cases {len(runs)} reach a kernel"
     assert not failures([run for each in runs for run in each], load(target))
+
+
+@pytest.mark.parametrize("op", ops())
+def test_two_threads_compute_what_numpy_does(op, monkeypatch):
+    """Work of any size is shared, so that a thread may get little or nothing."""
+    monkeypatch.setattr(backends.target, "PARALLEL_WORK", 0)
+    target = replace(TARGET, threads=2)
+    assert not failures([run for each in served(op, 4, target) for run in each], target)
+
+
+@pytest.mark.parametrize("algorithm", algorithms("int8_linear"), ids=name_of)
+@pytest.mark.parametrize("target", TARGETS)
+def test_int8_dense_sums_extremes_without_saturation(algorithm, target):
+    """[46]: 255 x +-127, K = 4,096: where pmaddubsw would saturate its 16 bits."""
+    weight = np.array([[127], [-127]], np.int8).repeat(4096, 1)
+    tensors = {"x": np.full((1, 4096), 255, np.uint8), "weight": weight, "bias": np.zeros(2, np.int32), "scale": np.ones(2, np.float32)}
+    one = called("int8_linear", 0, tensors, {"shift": 0, "out_zero_point": 0, "low": -math.inf, "high": math.inf})
+    workload, target = workload_of(one), load(target)
+    assert one.expected.tolist() == [[255 * 127 * 4096.0, -255 * 127 * 4096.0]]
+    if algorithm.serves(workload, target):
+        assert not failures(every_option(algorithm, workload, inputs_of(one), one.expected, target), target)
 
 
 @pytest.mark.parametrize("count", COUNTS)
@@ -97,9 +120,9 @@ def test_every_step_computes_what_numpy_does(op, count):
     runs = []
     for number in range(count):
         rng = np.random.default_rng(number)
-        tensors, arguments = definition(op).inputs(rng, images_or_rows(rng))
-        step = Case(op, number, tensors, arguments, None)
-        runs += every_algorithm(followed(run_of(called("clone", number, {"self": list(tensors.values())[number % len(tensors)]}, {})), step), number, TARGET)
+        step = called(op, number, *definition(op).inputs(rng, images_or_rows(rng)))
+        copied = list(step.tensors.values())[number % len(step.tensors)]
+        runs += every_algorithm(followed(run_of(called("clone", number, {"self": copied}, {})), step), number, TARGET)
     assert len(runs) == count and not failures(runs, TARGET)
 
 

@@ -10,7 +10,7 @@ has no file: it is its layer on the weights that the format's file gives.
 """
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 from zlib import crc32
@@ -53,14 +53,18 @@ def case(op: str, number: int) -> Case:
     if not form:
         return called(op, number, *definition(op).inputs(rng))
     tensors, arguments = _layer_for(rng, definition(layer), definition(f"unpack_{form}"))
-    unpack = called(f"unpack_{form}", number, *definition(f"unpack_{form}").inputs(rng, tensors["weight"]))
-    whole = called(layer, number, tensors | {"weight": unpack.expected}, arguments)
-    return Case(op, number, whole.tensors, arguments, whole.expected, unpack)
+    return on_packed(layer, tensors, arguments, called(f"unpack_{form}", number, *definition(f"unpack_{form}").inputs(rng, tensors["weight"])))
 
 
 def called(op: str, number: int, tensors: dict[str, np.ndarray], arguments: dict[str, Any]) -> Case:
     """A call and its result."""
     return Case(op, number, tensors, arguments, definition(op).expected(**tensors, **arguments))
+
+
+def on_packed(layer: str, tensors: dict[str, np.ndarray], arguments: dict[str, Any], unpack: Case) -> Case:
+    """The layer's call on the weights that `unpack` gives, in place of those among the tensors."""
+    whole = called(layer, unpack.number, {name: unpack.expected if name == "weight" else value for name, value in tensors.items()}, arguments)
+    return replace(whole, op=f"{layer}_{unpack.op}", unpack=unpack)
 
 
 def _layer_for(rng, layer: ModuleType, form: ModuleType) -> tuple[dict, dict]:
