@@ -83,7 +83,7 @@ def convolution(rng, channels_a_group: int = 1) -> tuple[tuple, tuple, dict]:
     least = [max(1, d * (k - 1) + 1 - 2 * p) for d, k, p in zip(dilation, kernel, padding)]
     size = [max(side(rng), n) for n in least]
     weight = (outputs, inputs // groups, *kernel)
-    while math.prod(size) * math.prod(weight) > MOST_PRODUCTS:
+    while math.prod(size) * math.prod(weight) > MOST_PRODUCTS and size != least:
         size = [max(n // 2, few) for n, few in zip(size, least)]
     x = (int(rng.integers(1, 3)), inputs, *size)
     return x, weight, {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
