@@ -8,7 +8,8 @@ import pytest
 from backends.lowering import algorithms, name_of
 from backends.unpacking import compound
 from backends.workload import Tensor, Workload
-from tests.backends.running import TARGET, every_option, failures, inputs_of, workload_of
+from tests.backends.running import TARGET, failures
+from tests.backends.runs import every_option, inputs_of, workload_of
 from tests.cases import called, on_packed
 
 
@@ -41,7 +42,7 @@ def test_extreme_inputs_and_tables_keep_the_precision(algorithm, inputs, table):
     workload = workload_of(one)
     if algorithm.serves(workload, TARGET):
         allowed = 1e-5 * float(np.abs(one.expected).max())
-        assert not failures(every_option(algorithm, workload, inputs_of(one), one.expected, allowed=allowed), TARGET)
+        assert not failures(every_option(algorithm, workload, inputs_of(one), one.expected, TARGET, allowed=allowed))
 
 
 def test_kernels_of_packed_codes_refuse_what_their_registers_do_not_hold():

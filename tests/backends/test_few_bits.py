@@ -14,7 +14,8 @@ from backends.verify import verify
 from backends.workload import Tensor, Workload
 from spaces.freeze import freeze
 from spaces.gene import parse
-from tests.backends.running import TARGET, every_option, failures, inputs_of, workload_of
+from tests.backends.running import TARGET, failures
+from tests.backends.runs import every_option, inputs_of, workload_of
 from tests.backends.test_codegen import target_of
 from tests.backends.test_compile import compiled
 from tests.cases import called, on_packed
@@ -49,7 +50,7 @@ def test_the_largest_inputs_and_weights_do_not_saturate(form):
     one = on_packed("int8_linear", tensors, {"shift": 0, "out_zero_point": 0, "low": -math.inf, "high": math.inf}, unpack)
     algorithm, = algorithms(one.op)
     assert set(one.expected.flat) == {255.0 * 4096 * unpack.expected[0, 0]}
-    assert not failures(every_option(algorithm, workload_of(one), inputs_of(one), one.expected), TARGET)
+    assert not failures(every_option(algorithm, workload_of(one), inputs_of(one), one.expected, TARGET))
 
 
 def requantised(unpack: Workload, batch: int = 1) -> Workload:

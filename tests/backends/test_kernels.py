@@ -1,9 +1,5 @@
 """Every kernel file against NumPy, on random shapes, values, geometry and options: the folder of kernels is walked, the cases of an op
-are found by its name (`tests/cases`).
-
-A case is drawn with the layouts, steps and place in a concatenation that its number says: every fourth image lies plane by plane, as it enters a
-network; every third result goes through a step before it is stored; every fifth is some channels of a larger tensor.
-"""
+are found by its name (`tests/cases`)."""
 
 import math
 from dataclasses import replace
@@ -14,81 +10,36 @@ import torch
 
 import backends.target
 import spaces.ops
-from backends.lowering import algorithms, is_step, name_of, ops, takes_steps
-from backends.target import load
-from backends.workload import CHANNELS_LAST, PLAIN, Step
-from tests.backends.running import TARGET, Run, every_algorithm, every_option, failures, frozen, inputs_of, tensor_of, workload_of
-from tests.cases import Case, called, case, definition
+from backends.lowering import algorithms, name_of, ops
+from backends.target import load, names
+from tests.backends.running import TARGET, failures
+from tests.backends.runs import STEPS, every_algorithm, every_option, followed, inputs_of, run_of, served, varied, workload_of
+from tests.backends.test_codegen import target_of
+from tests.cases import called, case, definition
 from tests.cases._draw import images_or_rows
 
 COUNTS = [20, pytest.param(200, marks=pytest.mark.slow)]
 TARGETS = ["local", *(["x86-64-v3"] if "avx2" in TARGET.features else [])]
 COUNTS_BY_TARGET = dict(zip(TARGETS, (20, 8)))
-RARE = 8  # cases drawn for one that a kernel serves, at most
-FROM, BESIDE = 3, 7  # the first channel in a concatenation, and the channels of others
-GAIN = 5  # no step multiplies a difference by more
-STEPS = [op for op in ops() if is_step(op)]
-
-
-def run_of(case: Case, image: str = CHANNELS_LAST, out: str = CHANNELS_LAST) -> Run:
-    """The case, not yet by any kernel."""
-    allowed = case.tolerance and case.tolerance * float(np.abs(case.expected).max())
-    return Run(None, {}, workload_of(case, image, out), inputs_of(case), case.expected, allowed)
-
-
-def varied(case: Case) -> Run:
-    """The case with the layout, step and place of its number."""
-    if case.op.startswith("unpack_"):
-        return run_of(case)
-    image = PLAIN if case.number % 4 == 3 else CHANNELS_LAST
-    run = run_of(case, image, PLAIN if case.op == "clone" and case.number % 2 else CHANNELS_LAST)
-    if case.number % 3 == 2 and takes_steps(case.op) and run.workload.out == tensor_of(case.expected, CHANNELS_LAST):
-        run = followed(run, step_for(case))
-    return replace(run, first=FROM, channels=run.expected.shape[1] + BESIDE) if case.number % 5 == 4 else run
-
-
-def step_for(case: Case) -> Case:
-    """A call, on tensors of the result's shape and type, of the step whose turn it is."""
-    rng = np.random.default_rng(case.number)
-    calls = [Case(op, case.number, *definition(op).inputs(rng, case.expected.shape), case.expected) for op in STEPS]
-    fitting = [call for call in calls if next(iter(call.tensors.values())).dtype == case.expected.dtype]
-    return fitting[case.number // 3 % len(fitting)]
-
-
-def followed(run: Run, step: Case) -> Run:
-    """The run with the step on its result, which takes the place of one of the step's tensors."""
-    names = list(step.tensors)
-    place = names[step.number % len(names)]
-    step = called(step.op, step.number, step.tensors | {place: run.expected}, step.arguments)
-    operands = {name: None if name == place else tensor_of(value, CHANNELS_LAST) for name, value in step.tensors.items()}
-    then = Step(step.op, tuple(operands.values()), frozen(step.arguments), tensor_of(step.expected, CHANNELS_LAST))
-    others = tuple(value for name, value in step.tensors.items() if name != place)
-    return replace(run, workload=replace(run.workload, then=(then,)), inputs=run.inputs + others, expected=step.expected,
-                   allowed=allowed_after(run, step))
-
-
-def allowed_after(run: Run, step: Case) -> float:
-    """By how much a result may differ behind a step: one where a float that may differ is rounded."""
-    if step.op == "quantize":
-        return float(run.allowed > 0)
-    return max(GAIN * run.allowed, step.tolerance * float(np.abs(step.expected).max()))
-
-
-def served(op: str, count: int, target) -> list[list[Run]]:
-    """The first so many cases of an op that some kernel file serves, by each that does."""
-    found, number = [], 0
-    while len(found) < count and number < RARE * count:
-        found += [runs for runs in [every_algorithm(varied(case(op, number)), number, target)] if runs]
-        number += 1
-    return found
 
 
 @pytest.mark.parametrize("target, count", [*COUNTS_BY_TARGET.items(), *(pytest.param(t, 200, marks=pytest.mark.slow) for t in TARGETS)])
 @pytest.mark.parametrize("op", ops())
 def test_every_kernel_computes_what_numpy_does(op, target, count):
     runs = served(op, count, load(target))
-    assert len(runs) == count, f"of {RARE * count} cases {len(runs)} reach a kernel"
+    assert len(runs) == count
     assert not failures([run for each in runs for run in each], load(target))
+
+
+@pytest.mark.parametrize("op", ops())
+def test_every_kernel_file_is_reached_by_the_cases_on_some_processor(op, tmp_path):
+    targets = [*map(load, names()), target_of(tmp_path, "znver4", ""), target_of(tmp_path, "cortex-a72", "aarch64-linux-gnu")]
+    missing, number = set(map(name_of, algorithms(op))), 0
+    while missing and number < 200:
+        run = varied(case(op, number))
+        missing -= {name_of(a) for a in algorithms(op) for target in targets if a.serves(run.workload, target)}
+        number += 1
+    assert not missing
 
 
 @pytest.mark.parametrize("op", ops())
@@ -122,7 +73,7 @@ def test_every_step_computes_what_numpy_does(op, count):
         step = called(op, number, *definition(op).inputs(rng, images_or_rows(rng)))
         copied = list(step.tensors.values())[number % len(step.tensors)]
         runs += every_algorithm(followed(run_of(called("clone", number, {"self": copied}, {})), step), number, TARGET)
-    assert len(runs) == count and not failures(runs, TARGET)
+    assert len(runs) == count and not failures(runs)
 
 
 @pytest.mark.parametrize("op", [op for op in ops() if hasattr(torch.ops.aten, op) and op not in spaces.ops.names()])
