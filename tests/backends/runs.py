@@ -103,8 +103,7 @@ def every_option(algorithm: ModuleType, workload: Workload, inputs, expected, ta
 
 def run_of(case: Case, image: str = CHANNELS_LAST, out: str = CHANNELS_LAST) -> Run:
     """The case, not yet by any kernel."""
-    allowed = case.tolerance and case.tolerance * float(np.abs(case.expected).max())
-    return Run(None, {}, workload_of(case, image, out), inputs_of(case), case.expected, allowed)
+    return Run(None, {}, workload_of(case, image, out), inputs_of(case), case.expected, case.allowed)
 
 
 def varied(case: Case) -> Run:
@@ -142,7 +141,7 @@ def allowed_after(run: Run, step: Case) -> float:
     """By how much a result may differ behind a step: one where a float that may differ is rounded."""
     if step.op == "quantize":
         return float(run.allowed > 0)
-    return max(GAIN * run.allowed, step.tolerance * float(np.abs(step.expected).max()))
+    return max(GAIN * run.allowed, step.allowed)
 
 
 def served(op: str, count: int, target) -> list[list[Run]]:

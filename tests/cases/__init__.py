@@ -31,9 +31,14 @@ class Case:
     unpack: "Case | None" = None
 
     @property
-    def tolerance(self) -> float:
-        """See `TOLERANCE` above; 0 if the result is exact."""
-        return getattr(definition(self.op.partition("_unpack_")[0]), "TOLERANCE", 0.0)
+    def allowed(self) -> float:
+        """By how much another result may differ: `TOLERANCE` of the largest number before it was clamped; 0 if the result is exact."""
+        layer = definition(self.op.partition("_unpack_")[0])
+        if not hasattr(layer, "TOLERANCE"):
+            return 0.0
+        clamped = {"low", "high"} <= self.arguments.keys()
+        unclamped = self.arguments | {"low": -np.inf, "high": np.inf} if clamped else self.arguments
+        return layer.TOLERANCE * float(np.abs(layer.expected(**self.tensors, **unclamped)).max())
 
     def __str__(self) -> str:
         shapes = ", ".join(f"{name} {value.dtype}{list(value.shape)}" for name, value in self.tensors.items())
