@@ -21,13 +21,14 @@ from backends.unpacking import plain
 from backends.workload import Lowering, Tensor, Workload
 
 TOLERANCE = 1e-4
-SHIFT_OF_ONE = 37  # with it one product of `random_inputs`, or the sum of n with log2(n) / 2 more, is 85 steps in the mean square
+# With this shift a product of `random_inputs` is some 85 steps; with log2(n) / 2 more, so is a sum of n.
+SHIFT_OF_ONE = 37
 SAMPLE_S, SAMPLES, CLOSE = 1e-3, 4, 1.1
 
 
 def bare(workload: Workload) -> Workload:
-    """The workload that is measured in its place: no steps, no clamp, and other numbers in the last step. They change no time, but what
-    a kernel computes wrong shows in them: `random_inputs` give sums that spread over the bytes, and padding weighs the most."""
+    """The workload that is measured in its place: no steps, no clamp, and other numbers in the last step. They change no
+    time, but what a kernel computes wrong shows: sums of `random_inputs` spread over the bytes, and padding weighs most."""
     float_bounds = workload.out.dtype == "float32"
     low, high = (float("-inf"), float("inf")) if float_bounds else (0.0, 255.0)
     usual = {"low": low, "high": high, "out_zero_point": 128}

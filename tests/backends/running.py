@@ -31,8 +31,10 @@ def outputs(runs: list[Run], target=TARGET) -> Iterator[np.ndarray]:
 
 def _outputs(runs: list[Run], target) -> Iterator[np.ndarray]:
     lowered = [run.algorithm.lower(run.workload, target, run.option) for run in runs]
-    kernels = {f"kernel{i}": kernel([(run.workload, lowering, run.first)], run.whole) for i, (run, lowering) in enumerate(zip(runs, lowered))}
-    packing = {f"pack{i}_{name}": packed.function for i, lowering in enumerate(lowered) for name, packed in lowering.packed.items()}
+    kernels = {f"kernel{i}": kernel([(run.workload, lowering, run.first)], run.whole)
+               for i, (run, lowering) in enumerate(zip(runs, lowered))}
+    packing = {f"pack{i}_{name}": packed.function
+               for i, lowering in enumerate(lowered) for name, packed in lowering.packed.items()}
     modules = loaded(kernels | packing, target)
     functions = {name: module[name] for name, module in modules.items()}
     for i, (run, lowering) in enumerate(zip(runs, lowered)):
@@ -42,7 +44,8 @@ def _outputs(runs: list[Run], target) -> Iterator[np.ndarray]:
 def _output(run: Run, lowering, function, packers) -> np.ndarray:
     import tvm
 
-    given = {name: tvm.runtime.tensor(in_memory(value, tensor)) for (name, tensor), value in zip(run.workload.inputs, run.inputs)}
+    given = {name: tvm.runtime.tensor(in_memory(value, tensor))
+             for (name, tensor), value in zip(run.workload.inputs, run.inputs)}
     rooms = {name: _room(packed.tensor) for name, packed in lowering.packed.items()}
     for name, pack in packers.items():
         pack(*(given[source] for source in sources_of(name, lowering)), rooms[name])

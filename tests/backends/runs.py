@@ -1,8 +1,9 @@
-"""What is to be run of an op's cases (`tests/cases`): kernel file and option, workload, inputs, and the expected result; how it is run is
-another matter (`running`).
+"""What is to be run of an op's cases (`tests/cases`): kernel file and option, workload, inputs, and the expected result; how
+it is run is another matter (`running`).
 
-A case is run with the layouts, step and place in a concatenation that its number says: every fourth image lies plane by plane, as it enters a
-network; every third result goes through a step before it is stored; every fifth is some channels of a larger tensor.
+A case is run with the layouts, step and place in a concatenation that its number says: every fourth image lies plane by
+plane, as it enters a network; every third result goes through a step before it is stored; every fifth is some channels
+of a larger tensor.
 """
 
 from dataclasses import dataclass, replace
@@ -25,10 +26,11 @@ UNTOUCHED = 77
 
 @dataclass(frozen=True)
 class Run:
-    """A kernel file with one of its options on a workload: the inputs in order and the expected result, both in torch's shapes, by how
-    much a number of the result may differ, and the channel of a tensor of `channels` in which the results begin (a concatenation)."""
+    """A kernel file (None: not chosen yet) with one of its options on a workload: the inputs in order and the expected
+    result, both in torch's shapes, by how much a number of the result may differ, and the channel of a tensor of `channels`
+    in which the results begin (a concatenation)."""
 
-    algorithm: ModuleType
+    algorithm: ModuleType | None
     option: dict[str, Any]
     workload: Workload
     inputs: tuple[np.ndarray, ...]
@@ -69,19 +71,22 @@ def tensor_of(value: np.ndarray, layout: str = PLAIN) -> Tensor:
 
 
 def workload_of(case: Case, image: str = CHANNELS_LAST, out: str = CHANNELS_LAST) -> Workload:
-    """The case's workload. Images lie channels last, but the first as `image` says and the result as `out` says; weights lie plain."""
-    weights = case.op.startswith("unpack_")
-    first = next(iter(case.tensors))
-    layouts = {name: PLAIN if weights or name == "weight" else image if name == first else CHANNELS_LAST for name in case.tensors}
+    """The case's workload. Images lie channels last, but the first as `image` and the result as `out` says; weights lie
+    plain."""
+    if case.op.startswith("unpack_"):
+        image = out = PLAIN
+    layouts = dict.fromkeys(case.tensors, CHANNELS_LAST) | {next(iter(case.tensors)): image, "weight": PLAIN}
     tensors = tuple((name, tensor_of(value, layouts[name])) for name, value in case.tensors.items())
-    plain = Workload(case.op.partition("_unpack_")[0], tensors, frozen(case.arguments), tensor_of(case.expected, PLAIN if weights else out))
+    layer, _, _ = case.op.partition("_unpack_")
+    plain = Workload(layer, tensors, frozen(case.arguments), tensor_of(case.expected, out))
     return compound(plain, workload_of(case.unpack)) if case.unpack else plain
 
 
 def inputs_of(case: Case) -> tuple[np.ndarray, ...]:
     """The case's tensors in the order of its workload's."""
     packed = list(case.unpack.tensors.values()) if case.unpack else []
-    return tuple(value for name, dense in case.tensors.items() for value in (packed if packed and name == "weight" else [dense]))
+    replaced = {"weight": packed} if packed else {}
+    return tuple(value for name, dense in case.tensors.items() for value in replaced.get(name, [dense]))
 
 
 def frozen(arguments: dict[str, Any]) -> tuple[tuple[str, Any], ...]:

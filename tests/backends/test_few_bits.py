@@ -1,4 +1,4 @@
-"""Dense layers straight from weights of few bits: no sum saturates, the code is in full vectors, and networks of all formats."""
+"""Dense layers straight from weights of few bits: no sum saturates, the code is in full vectors; networks of all formats."""
 
 import math
 import re
@@ -46,7 +46,8 @@ def test_the_largest_inputs_and_weights_do_not_saturate(form):
     names, bits = {"ternary": (["active", "negative"], 1), "signs": (["negative"], 1)}.get(form, (["packed"], 4))
     stored = {name: np.full((17, 4096 * bits // 8), 255, np.uint8) for name in names}
     unpack = called(f"unpack_{form}", 0, stored, {"shape": shape} if bits == 1 else {"bits": bits, "shape": shape})
-    tensors = {"x": np.full((1, 4096), 255, np.uint8), "weight": None, "bias": np.zeros(17, np.int32), "scale": np.ones(17, np.float32)}
+    tensors = {"x": np.full((1, 4096), 255, np.uint8), "weight": None,
+               "bias": np.zeros(17, np.int32), "scale": np.ones(17, np.float32)}
     one = on_packed("int8_linear", tensors, {"shift": 0, "out_zero_point": 0, "low": -math.inf, "high": math.inf}, unpack)
     algorithm, = algorithms(one.op)
     assert set(one.expected.flat) == {255.0 * 4096 * unpack.expected[0, 0]}

@@ -1,5 +1,5 @@
-"""Every kernel file against NumPy, on random shapes, values, geometry and options: the folder of kernels is walked, the cases of an op
-are found by its name (`tests/cases`)."""
+"""Every kernel file against NumPy, on random shapes, values, geometry and options: the folder of kernels is walked, the
+cases of an op are found by its name (`tests/cases`)."""
 
 import math
 from dataclasses import replace
@@ -20,10 +20,10 @@ from tests.cases._draw import images_or_rows
 
 COUNTS = [20, pytest.param(200, marks=pytest.mark.slow)]
 TARGETS = ["local", *(["x86-64-v3"] if "avx2" in TARGET.features else [])]
-COUNTS_BY_TARGET = dict(zip(TARGETS, (20, 8)))
+COUNTS_ON = [*zip(TARGETS, (20, 8)), *(pytest.param(target, 200, marks=pytest.mark.slow) for target in TARGETS)]
 
 
-@pytest.mark.parametrize("target, count", [*COUNTS_BY_TARGET.items(), *(pytest.param(t, 200, marks=pytest.mark.slow) for t in TARGETS)])
+@pytest.mark.parametrize("target, count", COUNTS_ON)
 @pytest.mark.parametrize("op", ops())
 def test_every_kernel_computes_what_numpy_does(op, target, count):
     runs = served(op, count, load(target))
@@ -55,7 +55,8 @@ def test_two_threads_compute_what_numpy_does(op, monkeypatch):
 def test_int8_dense_sums_extremes_without_saturation(algorithm, target):
     """[46]: 255 x +-127, K = 4,096: where pmaddubsw would saturate its 16 bits."""
     weight = np.array([[127], [-127]], np.int8).repeat(4096, 1)
-    tensors = {"x": np.full((1, 4096), 255, np.uint8), "weight": weight, "bias": np.zeros(2, np.int32), "scale": np.ones(2, np.float32)}
+    tensors = {"x": np.full((1, 4096), 255, np.uint8), "weight": weight,
+               "bias": np.zeros(2, np.int32), "scale": np.ones(2, np.float32)}
     one = called("int8_linear", 0, tensors, {"shift": 0, "out_zero_point": 0, "low": -math.inf, "high": math.inf})
     workload, target = workload_of(one), load(target)
     assert one.expected.tolist() == [[255 * 127 * 4096.0, -255 * 127 * 4096.0]]

@@ -58,12 +58,12 @@ def test_a_kernel_that_miscomputes_is_refused_and_never_timed(tmp_path, monkeypa
     assert set(timed) == {"direct"}
 
 
-def integer(inputs: int, side: int, kernel: int, zero_point: int = 3) -> Workload:
+def integer(inputs: int, side: int, kernel: int) -> Workload:
     """A padded convolution of bytes to bytes."""
-    tensors = (("x", Tensor((1, inputs, side, side), "uint8", "channels_last")), ("weight", Tensor((16, inputs, kernel, kernel), "int8")),
-               ("bias", Tensor((16,), "int32")), ("scale", Tensor((16,), "int32")))
-    geometry = (("stride", (1, 1)), ("padding", (kernel // 2,) * 2), ("dilation", (1, 1)), ("groups", 1), ("zero_point", zero_point))
-    rest = (("shift", 45), ("out_zero_point", 0), ("low", 0.0), ("high", 255.0))
+    tensors = (("x", Tensor((1, inputs, side, side), "uint8", "channels_last")),
+               ("weight", Tensor((16, inputs, kernel, kernel), "int8")), ("bias", Tensor((16,), "int32")), ("scale", Tensor((16,), "int32")))
+    geometry = (("stride", (1, 1)), ("padding", (kernel // 2,) * 2), ("dilation", (1, 1)), ("groups", 1))
+    rest = (("zero_point", 3), ("shift", 45), ("out_zero_point", 0), ("low", 0.0), ("high", 255.0))
     return Workload("int8_conv2d", tensors, geometry + rest, Tensor((1, 16, side, side), "uint8", "channels_last"))
 
 
@@ -71,7 +71,8 @@ def test_a_kernel_that_pads_with_another_number_than_the_zero_point_is_refused(m
     right, = [a for a in algorithms("int8_conv2d") if a.serves(integer(8, 6, 3), TARGET)]
 
     def lower(workload, target, option):
-        return right.lower(replace(workload, arguments=tuple({**dict(workload.arguments), "zero_point": 0}.items())), target, option)
+        arguments = {**dict(workload.arguments), "zero_point": 0}
+        return right.lower(replace(workload, arguments=tuple(arguments.items())), target, option)
     unpadded = SimpleNamespace(__name__="backends.kernels.int8_conv2d.unpadded", PRIORITY=0, serves=right.serves,
                                options=right.options, lower=lower)
     monkeypatch.setattr("backends.lowering.algorithms", lambda op: (unpadded,))

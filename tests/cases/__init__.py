@@ -1,12 +1,13 @@
 """Random calls of every op, and what NumPy makes of them: one file an op, found by its name.
 
-A file defines its op once more, in NumPy. `inputs(rng)` draws a call: tensors (arrays by argument name, in torch's shapes) and the other
-arguments by name. `expected(**tensors, **arguments)` is the result, summed in float64 or in whole numbers. Where floats are rounded on
-the way, `TOLERANCE` says by how much of the largest result others may differ; all else is exact.
+A file defines its op once more, in NumPy. `inputs(rng)` draws a call: tensors (arrays by argument name, in torch's
+shapes) and the other arguments by name. `expected(**tensors, **arguments)` is the result, summed in float64 or in whole
+numbers. Where floats are rounded on the way, `TOLERANCE` says by how much of the largest result others may differ; all
+else is exact.
 
-`inputs` of an element-wise op takes a `shape` that all its tensors then have; that of `unpack_<format>` takes dense weights, and draws
-what is stored of others like these (`fits(shape)` says whether it can). `<layer>_unpack_<format>`, a layer computed straight from packed weights,
-has no file: it is its layer on the weights that the format's file gives.
+`inputs` of an element-wise op takes a `shape` that all its tensors then have; that of `unpack_<format>` takes dense
+weights, and draws what is stored of others like these (`fits(shape)` says whether it can). `<layer>_unpack_<format>`, a
+layer computed straight from packed weights, has no file: it is its layer on the weights that the format's file gives.
 """
 
 import importlib
@@ -32,7 +33,7 @@ class Case:
 
     @property
     def allowed(self) -> float:
-        """By how much another result may differ: `TOLERANCE` of the largest number before it was clamped; 0 if the result is exact."""
+        """By how much another result may differ: `TOLERANCE` of the largest number before it was clamped; 0 if exact."""
         layer = definition(self.op.partition("_unpack_")[0])
         if not hasattr(layer, "TOLERANCE"):
             return 0.0
@@ -58,7 +59,8 @@ def case(op: str, number: int) -> Case:
     if not form:
         return called(op, number, *definition(op).inputs(rng))
     tensors, arguments = _layer_for(rng, definition(layer), definition(f"unpack_{form}"))
-    return on_packed(layer, tensors, arguments, called(f"unpack_{form}", number, *definition(f"unpack_{form}").inputs(rng, tensors["weight"])))
+    stored = definition(f"unpack_{form}").inputs(rng, tensors["weight"])
+    return on_packed(layer, tensors, arguments, called(f"unpack_{form}", number, *stored))
 
 
 def called(op: str, number: int, tensors: dict[str, np.ndarray], arguments: dict[str, Any]) -> Case:
@@ -68,8 +70,8 @@ def called(op: str, number: int, tensors: dict[str, np.ndarray], arguments: dict
 
 def on_packed(layer: str, tensors: dict[str, np.ndarray], arguments: dict[str, Any], unpack: Case) -> Case:
     """The layer's call on the weights that `unpack` gives, in place of those among the tensors."""
-    whole = called(layer, unpack.number, {name: unpack.expected if name == "weight" else value for name, value in tensors.items()}, arguments)
-    return replace(whole, op=f"{layer}_{unpack.op}", unpack=unpack)
+    dense = {name: unpack.expected if name == "weight" else value for name, value in tensors.items()}
+    return replace(called(layer, unpack.number, dense, arguments), op=f"{layer}_{unpack.op}", unpack=unpack)
 
 
 def _layer_for(rng, layer: ModuleType, form: ModuleType) -> tuple[dict, dict]:

@@ -67,15 +67,15 @@ def step_bounds(rng, zero: int = 0) -> tuple[float, float]:
 
 
 def convolution(rng, channels_a_group: int = 1) -> tuple[tuple, tuple, dict]:
-    """The shapes of images and weights, and the geometry of a convolution that exists: pointwise, 3x3, any kernel to 7x7, grouped or
-    depthwise; groups of a multiple of `channels_a_group`."""
+    """The shapes of images and weights, and the geometry of a convolution that exists: pointwise, 3x3, any kernel to 7x7,
+    grouped or depthwise; groups of a multiple of `channels_a_group`."""
     style = one_of(rng, "pointwise", "3x3", "any", "grouped", "depthwise")
     kernel = {"pointwise": [1, 1], "3x3": [3, 3]}.get(style) or [int(rng.integers(1, 8)) for _ in "yx"]
     inputs, outputs, groups = channels(rng), channels(rng), 1
     if style in ("grouped", "depthwise"):
         groups = int(rng.integers(2, 4)) if style == "grouped" or channels_a_group > 1 else inputs
-        inputs, outputs = groups * channels_a_group * max(1, inputs // groups // channels_a_group), groups * max(1, outputs // groups)
-        outputs = inputs if style == "depthwise" else outputs
+        inputs = groups * channels_a_group * max(1, inputs // groups // channels_a_group)
+        outputs = inputs if style == "depthwise" else groups * max(1, outputs // groups)
     dilation = [int(rng.integers(1, 3)) for _ in "yx"] if style in ("any", "grouped") else [1, 1]
     stride = [int(rng.integers(1, 4)) for _ in "yx"] if rng.random() < 0.5 else [1, 1]
     most = 1 if style == "pointwise" and rng.random() < 0.7 else 2

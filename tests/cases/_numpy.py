@@ -45,8 +45,8 @@ def windows(x: np.ndarray, kernel_size, stride) -> np.ndarray:
 
 
 def padded_windows(x: np.ndarray, kernel_size, stride, padding, ceil_mode: bool, fill: float) -> np.ndarray:
-    """The windows of images with so much around them; in ceil mode also one that begins in the image or its left padding and ends
-    past it."""
+    """The windows of images with so much around them; in ceil mode also one that begins in the image or its left padding
+    and ends past it."""
     sides, outs = [], []
     for size, k, s, p in zip(x.shape[2:], kernel_size, stride, padding):
         steps = -(-(size + 2 * p - k) // s) if ceil_mode else (size + 2 * p - k) // s

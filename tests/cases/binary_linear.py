@@ -10,7 +10,8 @@ TOLERANCE = 1e-4
 def inputs(rng):
     x, weight = dense(rng)
     low, high = bounds(rng)
-    tensors = {"x": packed(rng, x), "weight": packed(rng, weight), "scale": floats(rng, weight[0]), "bias": floats(rng, weight[0])}
+    scale, bias = (floats(rng, weight[0]) for _ in range(2))
+    tensors = {"x": packed(rng, x), "weight": packed(rng, weight), "scale": scale, "bias": bias}
     return tensors, {"channels": x[1], "low": low, "high": high}
 
 

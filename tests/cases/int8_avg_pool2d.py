@@ -13,8 +13,9 @@ def inputs(rng):
     place = window(rng, shape, padded=False)
     del place["padding"]
     shift = shift_for(rng, 1, 62, 30 + math.log2(math.prod(place["kernel_size"])))
-    return {"x": integers(rng, shape)}, {**place, "x_zero_point": zero_point(rng), "scale": int(rng.integers(rng.choice([1, 2**30]), 2**31)),
-                                         "shift": shift, "zero_point": zero_point(rng)}
+    return {"x": integers(rng, shape)}, {
+        **place, "x_zero_point": zero_point(rng), "scale": int(rng.integers(rng.choice([1, 2**30]), 2**31)), "shift": shift,
+        "zero_point": zero_point(rng)}
 
 
 def expected(x, kernel_size, stride, x_zero_point, scale, shift, zero_point):

@@ -25,7 +25,8 @@ def epilogue(rng, outputs: int, products: int) -> tuple[dict, dict]:
     bias = rng.integers(-most, most + 1, outputs).astype("int32")
     if rng.random() < 0.3:
         low, high = bounds(rng)
-        return {"bias": bias, "scale": rng.random(outputs, "float32") / 1000}, {"shift": 0, "out_zero_point": 0, "low": low, "high": high}
+        scale = rng.random(outputs, "float32") / 1000
+        return {"bias": bias, "scale": scale}, {"shift": 0, "out_zero_point": 0, "low": low, "high": high}
     least = one_of(rng, 2**20, 2**20, 1, 2**31 - 1)
     scale, zero = rng.integers(least, 2**31, outputs).astype("int32"), zero_point(rng)
     low, high = step_bounds(rng, zero)

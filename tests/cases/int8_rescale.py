@@ -10,8 +10,8 @@ def inputs(rng, shape=None):
     zero = zero_point(rng)
     low, high = step_bounds(rng, zero)
     return {"x": integers(rng, shape or images_or_rows(rng))}, {
-        "x_zero_point": zero_point(rng), "scale": int(rng.integers(rng.choice([1, 2**21]), 2**22)), "shift": shift_for(rng, 1, 30, 22),
-        "zero_point": zero, "low": low, "high": high}
+        "x_zero_point": zero_point(rng), "scale": int(rng.integers(rng.choice([1, 2**21]), 2**22)),
+        "shift": shift_for(rng, 1, 30, 22), "zero_point": zero, "low": low, "high": high}
 
 
 def expected(x, x_zero_point, scale, shift, zero_point, low, high):

@@ -12,7 +12,8 @@ def inputs(rng, shape=None):
     shape = shape or one_of(rng, images_or_rows(rng), (planes[0], int(rng.integers(1, 5)), *planes[2:]))
     x, inverse = floats(rng, shape), float(np.float32(np.exp(rng.uniform(-4, 6))))
     odd = rng.choice([1e30, -1e30, 0.5 / inverse, 1.5 / inverse, math.inf, -math.inf], shape)
-    return {"x": np.where(rng.random(shape) < 0.9, x, odd).astype("float32")}, {"inverse_scale": inverse, "zero_point": zero_point(rng)}
+    x = np.where(rng.random(shape) < 0.9, x, odd).astype("float32")
+    return {"x": x}, {"inverse_scale": inverse, "zero_point": zero_point(rng)}
 
 
 def expected(x, inverse_scale, zero_point):

@@ -10,7 +10,8 @@ from tests.cases._draw import channels, floats, integers, one_of
 def inputs(rng, weight=None):
     kernel = one_of(rng, (), (1, 1), (3, 3), (2, 3))
     shape = (channels(rng), int(rng.integers(1, 40)), *kernel) if weight is None else weight.shape
-    rows, columns = one_of(rng, (16, 1), (8, 1), (4, 4), (1, 8), (32, 1), (8, 2), (1, 1), [int(n) for n in rng.integers(1, 18, 2)])
+    any_ = [int(n) for n in rng.integers(1, 18, 2)]
+    rows, columns = one_of(rng, (16, 1), (8, 1), (4, 4), (1, 8), (32, 1), (8, 2), (1, 1), any_)
     bits = rng.random(math.prod(grid(shape, rows, columns))) < one_of(rng, 0.05, 0.3, 0.9, rng.random())
     bits[rng.integers(len(bits))] = True
     kept = int(bits.sum()), columns, rows

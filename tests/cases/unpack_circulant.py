@@ -19,7 +19,8 @@ def inputs(rng, weight=None):
         shape, common = list(weight.shape), math.gcd(*weight.shape[:2])
         block = one_of(rng, *(n for n in range(2, common + 1) if common % n == 0))
     blocks = -(-shape[0] // block), -(-shape[1] // block), block
-    return {"values": integers(rng, blocks, "int8") if weight is None and rng.random() < 0.5 else floats(rng, blocks)}, {"shape": shape}
+    values = integers(rng, blocks, "int8") if weight is None and rng.random() < 0.5 else floats(rng, blocks)
+    return {"values": values}, {"shape": shape}
 
 
 def expected(values, shape):

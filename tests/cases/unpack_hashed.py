@@ -1,5 +1,5 @@
-"""Numbers of a table, by XXH32 of a weight's place (Collet, xxHash's specification): the lowest bit is the sign, the others, modulo the table's
-size, the place in it."""
+"""Numbers of a table, by XXH32 of a weight's place (Collet, xxHash's specification): the lowest bit is the sign, the others,
+modulo the table's size, the place in it."""
 
 import math
 
@@ -18,7 +18,8 @@ def inputs(rng):
 
 def expected(table, seed, shape):
     each = [xxh32(i.to_bytes(4, "little"), seed) for i in range(math.prod(shape))]
-    return np.array([-table[(h >> 1) % len(table)] if h & 1 else table[(h >> 1) % len(table)] for h in each], "float32").reshape(shape)
+    weight = [-table[(h >> 1) % len(table)] if h & 1 else table[(h >> 1) % len(table)] for h in each]
+    return np.array(weight, "float32").reshape(shape)
 
 
 def xxh32(data: bytes, seed: int) -> int:

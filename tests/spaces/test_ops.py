@@ -1,5 +1,5 @@
-"""Deployed ops, every one in the folder: reference arithmetic against NumPy on the op's cases (`tests/cases`), what it stores, and the
-aten expansion that plain torch runs."""
+"""Deployed ops, every one in the folder: reference arithmetic against NumPy on the op's cases (`tests/cases`), what it
+stores, and the aten expansion that plain torch runs."""
 
 import json
 import math
@@ -42,7 +42,8 @@ def test_a_reference_computes_what_numpy_does(op):
 @pytest.mark.parametrize("coded, count", [([], CASES), (["layer"], 10), pytest.param(["layer"], CASES, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("op", STORING)
 def test_what_an_op_stores_is_read_back_and_takes_the_bytes_that_are_said(op, coded, count, tmp_path):
-    """As it is, and in Huffman codes: the payload of either file is what is said, its header names the tensors and is no part of it."""
+    """As it is, and in Huffman codes: the payload of either file is what is said; its header, which names the tensors, is
+    no part of it."""
     for one in (case(op, number) for number in range(count)):
         stored = {f"layer.{name}": value for name, value in one.tensors.items() if name not in INPUTS}
         write(stored, coded, tmp_path)

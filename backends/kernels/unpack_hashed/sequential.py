@@ -1,5 +1,5 @@
-"""A hashed table to dense weights, weight by weight: run once, when a network is loaded. The hash is that of `unpack_hashed` (XXH32
-of four bytes)."""
+"""A hashed table to dense weights, weight by weight: run once, when a network is loaded. The hash is that of
+`unpack_hashed` (XXH32 of four bytes)."""
 
 from backends.emit import bind, cast, constant, load, loop, store
 from backends.workload import Lowering, one_way
