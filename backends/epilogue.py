@@ -25,7 +25,8 @@ def requantised(total, scale, shift: int, zero_point: int, bounds: tuple[float, 
         dtype, steps = "int32", upper_steps(total, scale, shift, zero_point, lanes)
     else:
         dtype, product = "int64", cast(total, "int64", lanes) * cast(scale, "int64", lanes)
-        steps = _rounded(product, shift, zero_point, dtype, lanes)
+        # A zero point times 2^shift may be past 64 bits: it is added to the rounded steps.
+        steps = _rounded(product, shift, 0, dtype, lanes) + constant(zero_point, dtype, lanes)
     return cast(clamp(steps, int(bounds[0]), int(bounds[1]), dtype, lanes), "uint8", lanes)
 
 

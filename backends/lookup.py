@@ -12,7 +12,7 @@ def lookup(workload, target, width: int, finder: Callable) -> Lowering:
     """The kernel of (x, table): `finder(table)` gives a function of (`lanes` numbers, lanes); lanes are at most `width`."""
     def body(buffers, sink):
         find, x = finder(buffers["table"]), View.of(buffers["x"], workload["x"])
-        if _is_whole(sink.out, workload.out):
+        if _is_whole(sink.out, workload.out) and workload["x"].layout == workload.out.layout:
             _flat(buffers["x"], sink.out.buffer, workload.out.size, width, find)
             return
 

@@ -1,65 +1,60 @@
-"""Compiling one kernel with its packing and running it beside what is expected of it."""
+"""Running kernels on this machine, many compiled together."""
+
+from collections.abc import Iterator
 
 import numpy as np
-import torch
 
 import spaces.ops
-from backends.lowering import algorithm_named, arguments_of, kernel, sources_of
-from backends.target import Target, load
-from backends.workload import Tensor, Workload
+from backends.codegen import loaded
+from backends.lowering import arguments_of, kernel, sources_of
+from backends.target import load
+from backends.tune import in_memory
+from backends.workload import Tensor
+from tests.backends.runs import UNTOUCHED, Run
 
 spaces.ops.register_all()
 TARGET = load("local")
+TOGETHER = 32
 
 
-def tensor_of(value: torch.Tensor, layout: str = "plain") -> Tensor:
-    """Shape and type as the backend writes them."""
-    return Tensor(tuple(value.shape), str(value.dtype).removeprefix("torch."), layout if value.dim() == 4 else "plain")
+def failures(runs: list[Run], target=TARGET) -> list[str]:
+    """The runs whose kernels compute something else, and what."""
+    results = zip(runs, outputs(runs, target))
+    return [f"{run}: {wrong}" for run, wrong in ((run, run.wrong(out)) for run, out in results) if wrong]
 
 
-def run(algorithm, workload: Workload, option: dict, inputs: list[torch.Tensor], target: Target = TARGET) -> np.ndarray:
-    """Compiles one kernel with its packing, runs it on the inputs, and gives the result as torch would."""
+def outputs(runs: list[Run], target=TARGET) -> Iterator[np.ndarray]:
+    """What each kernel leaves in memory."""
+    for begin in range(0, len(runs), TOGETHER):
+        yield from _outputs(runs[begin:begin + TOGETHER], target)
+
+
+def _outputs(runs: list[Run], target) -> Iterator[np.ndarray]:
+    lowered = [run.algorithm.lower(run.workload, target, run.option) for run in runs]
+    kernels = {f"kernel{i}": kernel([(run.workload, lowering, run.first)], run.whole)
+               for i, (run, lowering) in enumerate(zip(runs, lowered))}
+    packing = {f"pack{i}_{name}": packed.function
+               for i, lowering in enumerate(lowered) for name, packed in lowering.packed.items()}
+    modules = loaded(kernels | packing, target)
+    functions = {name: module[name] for name, module in modules.items()}
+    for i, (run, lowering) in enumerate(zip(runs, lowered)):
+        yield _output(run, lowering, functions[f"kernel{i}"], {name: functions[f"pack{i}_{name}"] for name in lowering.packed})
+
+
+def _output(run: Run, lowering, function, packers) -> np.ndarray:
     import tvm
 
-    lowering = algorithm.lower(workload, target, option)
-    functions = {"main": kernel([(workload, lowering, 0)], workload.result),
-                 **{f"pack_{n}": p.function for n, p in lowering.packed.items()}}
-    functions = {name: f.with_attr("global_symbol", name) for name, f in functions.items()}
-    module = tvm.compile(tvm.IRModule(functions), target.tvm())
-    given = {name: tvm.runtime.tensor(np.ascontiguousarray(memory(value, tensor)))
-             for (name, tensor), value in zip(workload.inputs, inputs)}
-    arguments = []
-    for name, tensor in arguments_of(workload, lowering).items():
-        if name in lowering.packed:
-            room = tvm.runtime.tensor(np.full(tensor.shape, 77, tensor.dtype))
-            module[f"pack_{name}"](*(given[source] for source in sources_of(name, lowering)), room)
-        arguments.append(room if name in lowering.packed else given[name])
-    out = tvm.runtime.tensor(np.full(workload.result.memory, 77, workload.result.dtype))
-    module["main"](*arguments, out)
-    return np.moveaxis(out.numpy(), -1, 1) if workload.result.layout == "channels_last" else out.numpy()
+    given = {name: tvm.runtime.tensor(in_memory(value, tensor))
+             for (name, tensor), value in zip(run.workload.inputs, run.inputs)}
+    rooms = {name: _room(packed.tensor) for name, packed in lowering.packed.items()}
+    for name, pack in packers.items():
+        pack(*(given[source] for source in sources_of(name, lowering)), rooms[name])
+    out = _room(run.whole)
+    function(*((given | rooms)[name] for name in arguments_of(run.workload, lowering)), out)
+    return out.numpy()
 
 
-def memory(value: torch.Tensor, tensor: Tensor) -> np.ndarray:
-    """The values in the order of the tensor's layout."""
-    return value.permute(0, 2, 3, 1).numpy() if tensor.layout == "channels_last" else value.numpy()
+def _room(tensor: Tensor):
+    import tvm
 
-
-def check(op: str, algorithm: str, names: list[str], inputs: list[torch.Tensor], arguments: dict, expected,
-          image: str = "channels_last", out: str = "channels_last", tolerance: float = 1e-4,
-          unpack: Workload | None = None, target: Target = TARGET) -> None:
-    """Runs every option of an algorithm on a workload and compares with the expected result, within `tolerance` of the
-    largest where it is a float. The first input lies as `image` says, the result as `out`; weights lie plain. `unpack`: what
-    would unpack the tensors called `weight.<name>`."""
-    layouts = ["plain" if name.partition(".")[0] in ("weight", "bitmap", "values") else image for name in names]
-    tensors = tuple((name, tensor_of(value, layout)) for name, value, layout in zip(names, inputs, layouts))
-    workload = Workload(op, tensors, tuple(arguments.items()), tensor_of(expected, out), unpack=unpack)
-    module = algorithm_named(op, algorithm)
-    if not module.serves(workload, target):
-        return
-    for option in module.options(workload, target):
-        result = run(module, workload, option, inputs, target)
-        if expected.dtype.is_floating_point and "int8" not in op:
-            np.testing.assert_allclose(result, expected.numpy(), rtol=tolerance,
-                                       atol=tolerance * float(expected.abs().max() + 1e-6))
-        else:
-            np.testing.assert_array_equal(result, expected.numpy())
+    return tvm.runtime.tensor(np.full(tensor.memory, UNTOUCHED, tensor.dtype))

@@ -3,9 +3,7 @@
 import math
 import re
 
-import numpy as np
 import pytest
-import torch
 
 from backends.lowering import choices, kernel
 from backends.target import FOLDER, load
@@ -49,32 +47,3 @@ def test_the_inner_loop_multiplies_in_full_vectors(processor, kernel_side, group
     assembly = tvm.compile(tvm.IRModule({"main": function}), target.tvm()).mod.inspect_source("asm")
     assert len(re.findall(full, assembly)) >= 8
     assert not re.findall(narrow, assembly)
-
-
-@pytest.mark.parametrize("threads", [2, 3])
-@pytest.mark.parametrize("shape", [(37, 15, 53, 3, 1), (64, 14, 96, 1, 1), (48, 13, 48, 5, 48), (3, 33, 24, 3, 1)])
-def test_several_threads_compute_what_one_does(threads, shape):
-    from dataclasses import replace
-
-    from backends.tune import bare, tune
-    import spaces.ops
-
-    spaces.ops.register_all()
-    inputs, side, outputs, size, groups = shape
-    tensors = (("x", Tensor((1, inputs, side, side), "float32", "channels_last")),
-               ("weight", Tensor((outputs, inputs // groups, size, size), "float32")), ("bias", Tensor((outputs,), "float32")))
-    arguments = (("stride", (1, 1)), ("padding", (size // 2,) * 2), ("dilation", (1, 1)), ("groups", groups),
-                 ("low", -math.inf), ("high", math.inf))
-    work = Workload("conv2d", tensors, arguments, Tensor((1, outputs, side, side), "float32", "channels_last"))
-    trials = tune(bare(work), replace(load("local"), threads=threads))
-    assert trials and not any(trial.refused for trial in trials)
-
-
-def test_the_same_program_runs_as_avx2_code_on_this_machine():
-    """x86-64-v3 comes with the project; every option of its kernels is checked against torch."""
-    from backends.tune import tune
-
-    if "avx2" not in load("local").features:
-        pytest.skip("this machine has no AVX2")
-    trials = tune(workload(3, 1), load("x86-64-v3"))
-    assert trials and not any(trial.refused for trial in trials) and torch.get_num_threads() and np.isfinite(trials[0].us)

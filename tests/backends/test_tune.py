@@ -1,6 +1,7 @@
 """Measuring options: wrong ones are refused, right ones are timed and remembered."""
 
 import math
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -55,6 +56,35 @@ def test_a_kernel_that_miscomputes_is_refused_and_never_timed(tmp_path, monkeypa
     refused = [trial for trial in store.trials(tuning.bare(convolution())) if trial.refused]
     assert {trial.algorithm for trial in refused} == {"wrong"} and all(not trial.samples_us for trial in refused)
     assert set(timed) == {"direct"}
+
+
+def integer(inputs: int, side: int, kernel: int) -> Workload:
+    """A padded convolution of bytes to bytes."""
+    tensors = (("x", Tensor((1, inputs, side, side), "uint8", "channels_last")),
+               ("weight", Tensor((16, inputs, kernel, kernel), "int8")), ("bias", Tensor((16,), "int32")), ("scale", Tensor((16,), "int32")))
+    geometry = (("stride", (1, 1)), ("padding", (kernel // 2,) * 2), ("dilation", (1, 1)), ("groups", 1))
+    rest = (("zero_point", 3), ("shift", 45), ("out_zero_point", 0), ("low", 0.0), ("high", 255.0))
+    return Workload("int8_conv2d", tensors, geometry + rest, Tensor((1, 16, side, side), "uint8", "channels_last"))
+
+
+def test_a_kernel_that_pads_with_another_number_than_the_zero_point_is_refused(monkeypatch):
+    right, = [a for a in algorithms("int8_conv2d") if a.serves(integer(8, 6, 3), TARGET)]
+
+    def lower(workload, target, option):
+        arguments = {**dict(workload.arguments), "zero_point": 0}
+        return right.lower(replace(workload, arguments=tuple(arguments.items())), target, option)
+    unpadded = SimpleNamespace(__name__="backends.kernels.int8_conv2d.unpadded", PRIORITY=0, serves=right.serves,
+                               options=right.options, lower=lower)
+    monkeypatch.setattr("backends.lowering.algorithms", lambda op: (unpadded,))
+    trials = tuning.tune(tuning.bare(integer(8, 6, 3)), TARGET)
+    assert trials and all(trial.refused for trial in trials)
+
+
+@pytest.mark.parametrize("inputs, kernel", [(1, 1), (3, 3), (96, 1), (64, 3), (2048, 1), (200, 7)])
+def test_integer_kernels_are_checked_on_results_that_few_of_saturate(inputs, kernel):
+    workload = tuning.bare(integer(inputs, 9, kernel))
+    results = tuning.reference(workload, tuning.random_inputs(workload))
+    assert np.isin(results, (0, 255)).mean() < 0.4
 
 
 def test_where_every_kernel_miscomputes_none_is_taken(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Block-sparse weights: the stored form against plain loops, and which blocks are kept."""
+"""Block-sparse weights: what is stored, and which blocks are kept."""
 
 import numpy as np
 import pytest
@@ -17,31 +17,6 @@ spaces.ops.register_all()
 OPS = torch.ops.netwright
 SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 20), st.sampled_from([(), (1, 1), (3, 3), (2, 3)]))
 BLOCKS = st.tuples(st.integers(1, 17), st.integers(1, 9))
-
-
-def unpacked(bits, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The definition: block after block, outputs, then inputs, then the kernel's pixels."""
-    _, columns, rows = values.shape
-    (outputs, inputs, *_), kept = shape, iter(values)
-    bits, whole = iter(bits), np.zeros((outputs, inputs, int(np.prod(shape[2:]))), values.dtype)
-    for o in range(0, outputs, rows):
-        for c in range(0, inputs, columns):
-            for tap in range(whole.shape[2]):
-                if next(bits):
-                    part = whole[o:o + rows, c:c + columns, tap]
-                    part[:] = next(kept).T[:part.shape[0], :part.shape[1]]
-    return whole.reshape(shape)
-
-
-@given(shape=SHAPES, blocks=BLOCKS, keep=st.floats(0, 1), seed=st.integers(0, 2**31), integer=st.booleans())
-@settings(max_examples=200, deadline=None)
-def test_stored_blocks_are_what_plain_loops_unpack(shape, blocks, keep, seed, integer):
-    rng, shape, (rows, columns) = np.random.default_rng(seed), (*shape[:2], *shape[2]), blocks
-    count = -(-shape[0] // rows) * -(-shape[1] // columns) * int(np.prod(shape[2:]))
-    bits = rng.random(count) < keep
-    values = rng.integers(-127, 128, (int(bits.sum()), columns, rows)).astype("int8" if integer else "float32")
-    out = OPS.unpack_blocks(torch.from_numpy(np.packbits(bits, bitorder="little")), torch.from_numpy(values), list(shape))
-    np.testing.assert_array_equal(out.numpy(), unpacked(bits, values, shape))
 
 
 @given(shape=SHAPES, blocks=BLOCKS, keep=st.floats(0.001, 1), seed=st.integers(0, 2**31))

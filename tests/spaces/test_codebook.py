@@ -1,6 +1,5 @@
-"""Codebooks: the op against NumPy, k-means, the gradient of what is shared, and what is stored."""
+"""Codebooks: k-means, the gradient of what is shared, and what is stored."""
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,44 +12,6 @@ from spaces.gene import SpaceError, parse
 from spaces.prepared import stored_form
 
 spaces.ops.register_all()
-
-
-@st.composite
-def codebooks(draw):
-    """Codes, a table and the weights' shape: scalars or sub-vectors, one table or one a segment."""
-    bits, length = draw(st.integers(1, 8)), draw(st.sampled_from([1, 1, 2, 3, 4, 8]))
-    shape = [draw(st.integers(1, 9)), draw(st.integers(1, 37)), *(draw(st.sampled_from([[], [1, 1], [3, 2]])))]
-    if draw(st.integers(0, 4)) == 0:
-        shape, length = shape[:1], 1
-    segments = -(-(shape + [1])[1] // length)
-    rng = np.random.default_rng(draw(st.integers(0, 2**31)))
-    entries = draw(st.integers(1, 2**bits))
-    codes = rng.integers(0, entries, (shape[0], segments, int(np.prod(shape[2:]))))
-    return codes, rng.standard_normal((draw(st.sampled_from([1, segments])), entries, length)).astype("float32"), bits, shape
-
-
-def packed(codes: np.ndarray, bits: int) -> np.ndarray:
-    """The stream as one long whole number, its lowest byte first."""
-    number = sum(int(code) << (i * bits) for i, code in enumerate(codes.flatten()))
-    return np.frombuffer(number.to_bytes(-(-codes.size * bits // 8), "little"), np.uint8)
-
-
-def looked_up(codes: np.ndarray, table: np.ndarray, shape: list[int]) -> np.ndarray:
-    """The definition, weight by weight."""
-    inputs, positions = (shape + [1])[1], int(np.prod(shape[2:]))
-    weight = np.empty((shape[0], inputs, positions), "float32")
-    for o, c, p in np.ndindex(weight.shape):
-        segment = c // table.shape[2]
-        weight[o, c, p] = table[segment if len(table) > 1 else 0, codes[o, segment, p], c % table.shape[2]]
-    return weight.reshape(shape)
-
-
-@given(case=codebooks())
-@settings(max_examples=200, deadline=None)
-def test_a_codebook_gives_the_vectors_that_its_codes_name(case):
-    codes, table, bits, shape = case
-    out = torch.ops.netwright.unpack_codebook(torch.from_numpy(packed(codes, bits).copy()), torch.from_numpy(table), bits, shape)
-    np.testing.assert_array_equal(out.numpy(), looked_up(codes, table, shape))
 
 
 @pytest.mark.parametrize("codes, table, bits, shape, message", [

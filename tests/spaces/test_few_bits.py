@@ -40,35 +40,6 @@ def random_codes(seed: int, shape, bits: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 1 << bits, shape)
 
 
-@given(shape=SHAPES, bits=st.integers(2, 7), seed=SEEDS)
-@settings(max_examples=200, deadline=None)
-def test_integers_unpack_to_the_twos_complement_that_numpy_packed(shape, bits, seed):
-    codes = random_codes(seed, shape, bits)
-    out = OPS.unpack_bits(packed(codes, bits), bits, list(shape))
-    assert out.dtype == torch.int8
-    np.testing.assert_array_equal(out.numpy(), np.where(codes >= 1 << bits - 1, codes - (1 << bits), codes))
-
-
-@given(shape=SHAPES, bits=st.integers(3, 4), seed=SEEDS)
-@settings(max_examples=200, deadline=None)
-def test_powers_unpack_to_sign_and_exponent(shape, bits, seed):
-    codes = random_codes(seed, shape, bits)
-    exponent = codes % (1 << bits - 1)
-    expected = np.where(exponent > 0, 2.0 ** (exponent - 1), 0) * np.where(codes >= 1 << bits - 1, -1, 1)
-    np.testing.assert_array_equal(OPS.unpack_pow2(packed(codes, bits), bits, list(shape)).numpy(), expected)
-
-
-@given(shape=SHAPES, seed=SEEDS)
-@settings(max_examples=200, deadline=None)
-def test_planes_unpack_to_signs_and_to_ternary_weights(shape, seed):
-    codes = random_codes(seed, shape, 2)
-    active, negative = codes & 1, codes >> 1
-    signs = np.where(negative, -1, 1)
-    np.testing.assert_array_equal(OPS.unpack_signs(packed(negative, 1), list(shape)).numpy(), signs)
-    np.testing.assert_array_equal(OPS.unpack_ternary(packed(active, 1), packed(negative, 1), list(shape)).numpy(),
-                                  active * signs)
-
-
 @given(shape=SHAPES, bits=st.integers(1, 8), seed=SEEDS)
 @settings(max_examples=200, deadline=None)
 def test_codes_are_packed_as_numpy_packs_them(shape, bits, seed):

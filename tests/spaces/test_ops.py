@@ -1,4 +1,8 @@
-"""Deployed ops: reference arithmetic against NumPy, shapes, and the aten expansion that plain torch runs."""
+"""Deployed ops, every one in the folder: reference arithmetic against NumPy on the op's cases (`tests/cases`), what it
+stores, and the aten expansion that plain torch runs."""
+
+import json
+import math
 
 import numpy as np
 import pytest
@@ -7,67 +11,83 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import spaces.ops
+from spaces.huffman import stored_bytes, write
+from spaces.ops import int8_add, int8_avg_pool2d, int8_mul, int8_rescale
+from spaces.prepared import Affine, Packed
 from spaces.requantise import fixed_point
+from spaces.weights import CODED_FILE, PLAIN_FILE, read
+from tests.cases import Case, case
 
 spaces.ops.register_all()
 OPS = torch.ops.netwright
+INPUTS = ("x", "y")  # the tensors of an op that come from other ops; all others are stored
+STORING = [name for name in spaces.ops.names() if case(name, 0).tensors.keys() - set(INPUTS)]
+CASES = 200
 
 
-def numpy_conv(x, weight, stride, padding, dilation, groups, fill):
-    """Plain loops over the kernel, in int64 or float64."""
-    x = np.pad(x, [(0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2], constant_values=fill)
-    outputs, inputs, *kernel = weight.shape
-    size = [(x.shape[2 + i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
-    out = np.zeros((len(x), outputs, *size), x.dtype)
-    for o in range(outputs):
-        first = o // (outputs // groups) * inputs
-        for y in range(kernel[0]):
-            for z in range(kernel[1]):
-                rows, columns = y * dilation[0], z * dilation[1]
-                part = x[:, first:first + inputs, rows:rows + stride[0] * size[0]:stride[0],
-                         columns:columns + stride[1] * size[1]:stride[1]]
-                out[:, o] += np.einsum("nchw,c->nhw", part, weight[o, :, y, z])
-    return out
+def result(one: Case, **stored: np.ndarray) -> np.ndarray:
+    """What the op's reference gives, with these tensors in place of the case's."""
+    tensors = [torch.from_numpy(stored.get(name, value)) for name, value in one.tensors.items()]
+    return getattr(OPS, one.op)(*tensors, **one.arguments).numpy()
 
 
-@st.composite
-def convolutions(draw):
-    """Shapes and geometry of a convolution that exists."""
-    groups = draw(st.sampled_from([1, 1, 2, 3]))
-    inputs, outputs = groups * draw(st.integers(1, 9)), groups * draw(st.integers(1, 9))
-    kernel = [draw(st.integers(1, 3)), draw(st.integers(1, 3))]
-    geometry = [[draw(st.integers(1, 2)) for _ in "yx"], [draw(st.integers(0, 2)) for _ in "yx"],
-                [draw(st.integers(1, 2)) for _ in "yx"]]
-    size = [draw(st.integers(5, 9)), draw(st.integers(5, 9))]
-    return (2, inputs, *size), (outputs, inputs // groups, *kernel), (*geometry, groups), draw(st.integers(0, 2**31))
+@pytest.mark.parametrize("op", spaces.ops.names())
+def test_a_reference_computes_what_numpy_does(op):
+    for one in (case(op, number) for number in range(CASES)):
+        out = result(one)
+        assert out.dtype == one.expected.dtype, one
+        np.testing.assert_allclose(out, one.expected, rtol=0, atol=one.allowed, err_msg=str(one))
 
 
-@given(case=convolutions(), zero_point=st.integers(0, 255))
-@settings(max_examples=60, deadline=None)
-def test_int8_convolution_is_exact_integer_arithmetic(case, zero_point):
-    x_shape, w_shape, geometry, seed = case
-    rng = np.random.default_rng(seed)
-    x, weight = rng.integers(0, 256, x_shape), rng.integers(-127, 128, w_shape)
-    bias, scale = (rng.integers(*r, w_shape[0]) for r in ((-9999, 9999), (2**20, 2**31)))
-    shift = int(rng.integers(30, 46))
-    total = numpy_conv(x, weight, *geometry, zero_point) + bias.reshape(-1, 1, 1)
-    wide = total.astype(object) * scale.reshape(-1, 1, 1) + 2 ** (shift - 1)
-    steps = wide // 2**shift + 7
-    ints = [torch.from_numpy(v.astype("int32")) for v in (bias, scale)]
-    out = OPS.int8_conv2d(torch.from_numpy(x.astype("uint8")), torch.from_numpy(weight.astype("int8")), *ints,
-                          *geometry, zero_point, shift, 7, 5.0, 250.0)
-    np.testing.assert_array_equal(out.numpy(), np.clip(steps, 5, 250).astype("uint8"))
+@pytest.mark.parametrize("coded, count", [([], CASES), (["layer"], 10), pytest.param(["layer"], CASES, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("op", STORING)
+def test_what_an_op_stores_is_read_back_and_takes_the_bytes_that_are_said(op, coded, count, tmp_path):
+    """As it is, and in Huffman codes: the payload of either file is what is said; its header, which names the tensors, is
+    no part of it."""
+    for one in (case(op, number) for number in range(count)):
+        stored = {f"layer.{name}": value for name, value in one.tensors.items() if name not in INPUTS}
+        write(stored, coded, tmp_path)
+        found = {name.removeprefix("layer."): value for name, value in read(tmp_path).items()}
+        assert payload(tmp_path, stored) == sum(stored_bytes(stored, coded).values()), one
+        assert all(found[name].dtype == one.tensors[name].dtype for name in found)
+        np.testing.assert_array_equal(result(one, **found), result(one), err_msg=str(one))
+        (tmp_path / CODED_FILE).unlink(missing_ok=True)
 
 
-@given(case=convolutions())
-@settings(max_examples=30, deadline=None)
-def test_convolution_matches_plain_loops(case):
-    x_shape, w_shape, geometry, seed = case
-    rng = np.random.default_rng(seed)
-    x, weight, bias = (rng.standard_normal(shape) for shape in (x_shape, w_shape, w_shape[0]))
-    out = OPS.conv2d(*(torch.from_numpy(v.astype("float32")) for v in (x, weight, bias)), *geometry, 0.0, 6.0)
-    expected = np.clip(numpy_conv(x, weight, *geometry, 0) + bias.reshape(-1, 1, 1), 0, 6)
-    np.testing.assert_allclose(out.numpy(), expected, atol=1e-4)
+def payload(folder, stored: dict) -> int:
+    """Bytes of the files behind their headers, which name every stored tensor once."""
+    found, size = [], 0
+    for path in filter(lambda path: path.exists(), (folder / PLAIN_FILE, folder / CODED_FILE)):
+        data = path.read_bytes()
+        header = 8 + int.from_bytes(data[:8], "little")
+        found += json.loads(data[8:header]).keys() - {"__metadata__"}
+        size += len(data) - header
+    assert sorted(found) == sorted(stored)
+    return size
+
+
+@pytest.mark.parametrize("op", [name for name in STORING if name.startswith("unpack_")])
+def test_packed_weights_say_the_bytes_of_their_tensors(op):
+    for one in (case(op, number) for number in range(CASES)):
+        packed = Packed(op, {name: torch.from_numpy(value) for name, value in one.tensors.items()} | one.arguments)
+        assert packed.stored_bytes == sum(value.nbytes for value in one.tensors.values())
+
+
+@pytest.mark.parametrize("name", spaces.ops.names())
+def test_every_op_passes_torch_library_checks_and_expands_to_aten(name):
+    operator, one = getattr(OPS, name).default, case(name, 0)
+    tensors = tuple(map(torch.from_numpy, one.tensors.values()))
+    arguments = (*tensors, *(one.arguments[argument.name] for argument in operator._schema.arguments[len(tensors):]))
+    torch.library.opcheck(operator, arguments, test_utils=("test_schema", "test_faketensor"))
+
+    class Call(torch.nn.Module):
+        def forward(self, *inputs):
+            return operator(*inputs, *arguments[len(inputs):])
+
+    program = torch.export.export(Call(), tensors).run_decompositions(spaces.ops.references())
+    called = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
+    assert not any("netwright" in target for target in called)
+    torch.testing.assert_close(program.module()(*tensors), operator(*arguments))
 
 
 def test_int8_dense_sums_extremes_without_overflow():
@@ -88,69 +108,22 @@ def test_a_multiplier_becomes_an_integer_of_31_bits_and_smaller_ones_share_its_s
     assert int(smaller) / 2**shift == pytest.approx(multiplier / 100, rel=2**-23)
 
 
-def test_quantising_rounds_halves_to_even_and_saturates():
-    x = torch.tensor([0.25, 0.75, 1.25, -0.25, 1e9, -1e9])
-    assert OPS.quantize(x, 2.0, 10).tolist() == [10, 12, 12, 10, 255, 0]
+TYPES = st.builds(Affine, st.floats(0.003, 0.2).map(lambda s: float(np.float32(s))), st.integers(0, 255))
 
 
-@given(seed=st.integers(0, 10**6), size=st.integers(1, 70), kept=st.floats(0, 1))
-@settings(max_examples=60, deadline=None)
-def test_a_bitmap_unpacks_to_the_weights_that_numpy_packed(seed, size, kept):
-    rng = np.random.default_rng(seed)
-    weight = np.where(rng.random(size) < kept, rng.standard_normal(size), 0).astype("float32")
-    bitmap = torch.from_numpy(np.packbits(weight != 0, bitorder="little"))
-    out = OPS.unpack_bitmap(bitmap, torch.from_numpy(weight[weight != 0]), [size, 1])
-    np.testing.assert_array_equal(out.numpy()[:, 0], weight)
+@given(x=TYPES, y=TYPES, out=TYPES, rectified=st.booleans(), seed=st.integers(0, 99))
+@settings(max_examples=100, deadline=None)
+def test_integer_sums_products_means_and_other_scales_are_near_the_real_ones(x, y, out, rectified, seed):
+    first, second = torch.randint(0, 256, (2, 1, 5, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    a, b = ((tensor.numpy().astype(float) - kind.zero_point) * kind.scale for tensor, kind in ((first, x), (second, y)))
+    low = 0.0 if rectified else -math.inf
+    near(OPS.int8_add(first, second, **int8_add.arguments(x, y, out, low, math.inf)), a + b, out, low)
+    near(OPS.int8_rescale(first, **int8_rescale.arguments(x, out, low, math.inf)), a, out, low)
+    near(OPS.int8_mul(first, second, **int8_mul.arguments(x, y, out)), a * b, out)
+    near(OPS.int8_avg_pool2d(first, **int8_avg_pool2d.arguments(x, out, [4, 4], [4, 4])), a.mean((2, 3), keepdims=True), out)
 
 
-EXAMPLES = {
-    "conv2d": lambda: (torch.randn(1, 2, 5, 5), torch.randn(3, 2, 3, 3), torch.randn(3), [2, 1], [1, 1], [1, 1], 1, 0.0, 6.0),
-    "linear": lambda: (torch.randn(2, 4), torch.randn(3, 4), torch.randn(3), 0.0, 6.0),
-    "int8_conv2d": lambda: (torch.randint(0, 255, (1, 2, 5, 5), dtype=torch.uint8),
-                            torch.randint(-127, 127, (4, 1, 3, 3), dtype=torch.int8),
-                            *(torch.full((4,), v, dtype=torch.int32) for v in (5, 2**30)),
-                            [2, 1], [1, 1], [1, 1], 2, 3, 38, 4, 0.0, 255.0),
-    "int8_linear": lambda: (torch.randint(0, 255, (2, 4), dtype=torch.uint8),
-                            torch.randint(-127, 127, (3, 4), dtype=torch.int8),
-                            *(torch.full((3,), v, dtype=torch.int32) for v in (5, 2**30)), 38, 4, 0.0, 255.0),
-    "quantize": lambda: (torch.randn(2, 3), 31.0, 128),
-    "dequantize": lambda: (torch.randint(0, 255, (2, 3), dtype=torch.uint8), 0.125, 7),
-    "int8_add": lambda: (*torch.randint(0, 255, (2, 1, 3, 2, 2), dtype=torch.uint8), 3, 70_000, 9, 50_000, 16, 5, 0.0, 255.0),
-    "int8_mul": lambda: (torch.randint(0, 255, (1, 3, 2, 2), dtype=torch.uint8), torch.randint(0, 255, (1, 3, 1, 1), dtype=torch.uint8),
-                         3, 9, 0.0086, 5),
-    "int8_rescale": lambda: (torch.randint(0, 255, (1, 3, 2, 2), dtype=torch.uint8), 3, 70_000, 16, 5, 0.0, 255.0),
-    "int8_lookup": lambda: (torch.randint(0, 255, (1, 3, 2, 2), dtype=torch.uint8), torch.arange(255, -1, -1, dtype=torch.uint8)),
-    "int8_avg_pool2d": lambda: (torch.randint(0, 255, (1, 3, 5, 4), dtype=torch.uint8), [3, 2], [2, 1], 3, 0.125, 5),
-    "binarize": lambda: (torch.randn(2, 11, 3, 2), 0.25),
-    "binary_conv2d": lambda: (OPS.binarize(torch.randn(1, 37, 5, 5), 0.0), OPS.binarize(torch.randn(4, 37, 3, 3), 0.0),
-                              torch.randn(4), torch.randn(4), 37, [2, 1], [1, 1], [1, 1], 1, 0.0, 6.0),
-    "binary_linear": lambda: (OPS.binarize(torch.randn(2, 11), 0.0), OPS.binarize(torch.randn(3, 11), 0.0),
-                              torch.randn(3), torch.randn(3), 11, 0.0, 6.0),
-    "unpack_circulant": lambda: (torch.randn(2, 3, 4), [7, 9, 1, 1]),
-    "unpack_tensor_train": lambda: (torch.randn(2 * 3 * 2 + 2 * 3 * 2 * 3 + 3 * 4), [2, 3, 1], [3, 2, 4], [2, 3], [6, 24]),
-    "unpack_bitmap": lambda: (torch.tensor([5], dtype=torch.uint8), torch.tensor([1.0, 2.0]), [2, 2]),
-    "unpack_bits": lambda: (torch.randint(0, 255, (2, 3), dtype=torch.uint8), 3, [2, 7]),
-    "unpack_pow2": lambda: (torch.randint(0, 255, (2, 4), dtype=torch.uint8), 4, [2, 7]),
-    "unpack_ternary": lambda: (*torch.randint(0, 255, (2, 2, 1), dtype=torch.uint8), [2, 7]),
-    "unpack_signs": lambda: (torch.randint(0, 255, (2, 1), dtype=torch.uint8), [2, 7]),
-    "unpack_blocks": lambda: (torch.tensor([5], dtype=torch.uint8), torch.randn(2, 2, 4), [7, 3, 1, 1]),
-    "unpack_codebook": lambda: (torch.tensor([0b10011100], dtype=torch.uint8), torch.randn(2, 4, 3), 2, [2, 5]),
-    "unpack_hashed": lambda: (torch.randn(3), 7, [2, 4]),
-}
-
-
-@pytest.mark.parametrize("name", spaces.ops.names())
-def test_every_op_passes_torch_library_checks_and_expands_to_aten(name):
-    """A new op needs an example here, since its arguments cannot be guessed."""
-    operator, arguments = getattr(OPS, name).default, EXAMPLES[name]()
-    torch.library.opcheck(operator, arguments, test_utils=("test_schema", "test_faketensor"))
-
-    class Call(torch.nn.Module):
-        def forward(self, *inputs):
-            return operator(*inputs, *arguments[len(inputs):])
-
-    tensors = tuple(value for value in arguments if isinstance(value, torch.Tensor))
-    program = torch.export.export(Call(), tensors).run_decompositions(spaces.ops.references())
-    called = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
-    assert not any("netwright" in target for target in called)
-    torch.testing.assert_close(program.module()(*tensors), operator(*arguments))
+def near(steps: torch.Tensor, real: np.ndarray, out: Affine, low: float = -math.inf) -> None:
+    """The real numbers, rounded to the nearest step of their type."""
+    wanted = np.clip(np.maximum(real, low) / out.scale + out.zero_point, 0, 255)
+    assert np.abs(steps.numpy() - wanted).max() <= 0.51

@@ -1,6 +1,4 @@
-"""Structured weights: the ops against NumPy, conversions against what makes them best, what is stored, and training."""
-
-import math
+"""Structured weights: conversions against what makes them best, what is stored, and training."""
 
 import numpy as np
 import pytest
@@ -23,24 +21,6 @@ TOKENS = ("circulant-block4", "kronecker-terms2", "tensor_train-rank3")
 def converted(token: str, layer: nn.Module) -> nn.Module:
     """The layer after its one-shot conversion."""
     return parse("compression", token).prepare(layer)
-
-
-@given(factors=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), min_size=2, max_size=4), rank=st.integers(1, 4),
-       seed=st.integers(0, 2**31))
-@settings(max_examples=200, deadline=None)
-def test_a_train_is_the_product_of_its_cores_at_every_index(factors, rank, seed):
-    """[49], equation 1."""
-    (outputs, inputs), rng = zip(*factors), np.random.default_rng(seed)
-    ends = [1, *[rank] * (len(factors) - 1), 1]
-    cores = [rng.standard_normal((ends[k], m, n, ends[k + 1])).astype("float32") for k, (m, n) in enumerate(factors)]
-    expected = np.empty((*outputs, *inputs))
-    for index in np.ndindex(*outputs, *inputs):
-        j, i = index[:len(factors)], index[len(factors):]
-        expected[index] = np.linalg.multi_dot([core[:, j[k], i[k]].astype(float) for k, core in enumerate(cores)])[0, 0]
-    shape = [math.prod(outputs), math.prod(inputs)]
-    flat = torch.from_numpy(np.concatenate([core.ravel() for core in cores]))
-    out = OPS.unpack_tensor_train(flat, list(outputs), list(inputs), ends[1:-1], shape)
-    np.testing.assert_allclose(out.numpy(), expected.reshape(shape), rtol=1e-4, atol=1e-4)
 
 
 @given(outputs=st.integers(1, 40), inputs=st.integers(1, 40), block=st.integers(2, 12), seed=st.integers(0, 2**31))

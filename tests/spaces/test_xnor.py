@@ -1,4 +1,4 @@
-"""Packed signs and XNOR layers: the ops against NumPy, the conversion against what [31] derives, and its refusals."""
+"""Packed signs and XNOR layers: the conversion against what [31] derives, and its refusals."""
 
 import math
 
@@ -20,66 +20,13 @@ XNOR = parse("compression", "xnor")
 NONE = (-math.inf, math.inf)
 
 
-def packed(values: np.ndarray) -> torch.Tensor:
-    """Signs [N, C, ...], eight channels a byte, by NumPy."""
-    return torch.from_numpy(np.packbits(values > 0, axis=1, bitorder="little"))
-
-
-def sums_inside(x, weight, stride, padding, dilation, groups):
-    """A convolution of signs in plain loops: taps outside the image are passed over."""
-    (batch, _, height, width), (outputs, inner, *kernel) = x.shape, weight.shape
-    size = [(n + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i, n in enumerate((height, width))]
-    out = np.zeros((batch, outputs, *size), np.int64)
-    for o in range(outputs):
-        first = o // (outputs // groups) * inner
-        for y, column, r, s in np.ndindex(*size, *kernel):
-            at = y * stride[0] + r * dilation[0] - padding[0], column * stride[1] + s * dilation[1] - padding[1]
-            if 0 <= at[0] < height and 0 <= at[1] < width:
-                out[:, o, y, column] += x[:, first:first + inner, at[0], at[1]] @ weight[o, :, r, s]
-    return out
-
-
-@given(groups=st.sampled_from([1, 1, 2]), inputs=st.integers(1, 40), outputs=st.integers(1, 3),
-       kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)), stride=st.tuples(st.integers(1, 2), st.integers(1, 2)),
-       padding=st.tuples(st.integers(0, 3), st.integers(0, 3)), dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
-       seed=st.integers(0, 2**31))
-@settings(max_examples=200, deadline=None)
-def test_a_convolution_of_signs_passes_over_taps_outside_the_image(groups, inputs, outputs, kernel, stride, padding,
-                                                                   dilation, seed):
-    rng = np.random.default_rng(seed)
-    inputs, outputs = inputs if groups == 1 else groups * 8 * (inputs % 3 + 1), groups * outputs
-    x, weight = (rng.choice([-1, 1], shape) for shape in ((2, inputs, 6, 5), (outputs, inputs // groups, *kernel)))
-    scale, bias = rng.standard_normal((2, outputs)).astype("float32")
-    out = OPS.binary_conv2d(packed(x), packed(weight), torch.from_numpy(scale), torch.from_numpy(bias), inputs, stride,
-                            padding, dilation, groups, -20.0, 20.0)
-    sums = sums_inside(x, weight, stride, padding, dilation, groups)
-    expected = np.clip(sums * scale.reshape(-1, 1, 1).astype(float) + bias.reshape(-1, 1, 1), -20, 20)
-    np.testing.assert_allclose(out.numpy(), expected, rtol=1e-5, atol=1e-5)
-
-
-@given(inputs=st.integers(1, 300), outputs=st.integers(1, 9), seed=st.integers(0, 2**31))
-@settings(max_examples=200, deadline=None)
-def test_a_dense_layer_of_signs_is_n_minus_twice_the_differences(inputs, outputs, seed):
-    """[29]: the dot product of signs, padding bits and all."""
-    rng = np.random.default_rng(seed)
-    x, weight = rng.choice([-1, 1], (2, inputs)), rng.choice([-1, 1], (outputs, inputs))
-    differences = np.bitwise_count(packed(x).numpy()[:, None] ^ packed(weight).numpy()).sum(2, dtype=np.int64)
-    out = OPS.binary_linear(packed(x), packed(weight), torch.ones(outputs), torch.zeros(outputs), inputs, *NONE)
-    np.testing.assert_array_equal(out.numpy(), inputs - 2 * differences)
-    np.testing.assert_array_equal(out.numpy(), x @ weight.T)
-
-
-@given(shape=st.tuples(st.integers(1, 3), st.integers(1, 40), st.integers(1, 3), st.integers(1, 3)), seed=st.integers(0, 2**31),
-       integer=st.booleans())
-@settings(max_examples=200, deadline=None)
-def test_numbers_are_packed_as_numpy_packs_bits(shape, seed, integer):
-    rng = np.random.default_rng(seed)
-    x = rng.integers(0, 256, shape).astype("uint8") if integer else rng.standard_normal(shape).astype("float32")
-    threshold = 128.0 if integer else 0.0
-    out = OPS.binarize(torch.from_numpy(x), threshold)
-    np.testing.assert_array_equal(out.numpy(), np.packbits(x >= threshold, axis=1, bitorder="little"))
-    np.testing.assert_array_equal(signs(out, shape[1]).numpy(), np.where(x >= threshold, 1, -1))
-    assert torch.equal(pack_signs(signs(out, shape[1]) > 0), out)
+@given(shape=st.tuples(st.integers(1, 3), st.integers(1, 40), st.integers(1, 3), st.integers(1, 3)), seed=st.integers(0, 2**31))
+@settings(max_examples=50, deadline=None)
+def test_packed_signs_are_numpys_bits(shape, seed):
+    positive = np.random.default_rng(seed).random(shape) < 0.5
+    bits = pack_signs(torch.from_numpy(positive))
+    np.testing.assert_array_equal(bits.numpy(), np.packbits(positive, axis=1, bitorder="little"))
+    np.testing.assert_array_equal(signs(bits, shape[1]).numpy(), np.where(positive, 1, -1))
 
 
 def test_ops_name_what_is_no_packed_sign():

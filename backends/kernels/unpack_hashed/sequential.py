@@ -1,5 +1,5 @@
-"""A hashed table to dense weights, weight by weight: run once, when a network is loaded. The hash is that of `unpack_hashed` (XXH32
-of four bytes), in unsigned 32-bit arithmetic."""
+"""A hashed table to dense weights, weight by weight: run once, when a network is loaded. The hash is that of
+`unpack_hashed` (XXH32 of four bytes)."""
 
 from backends.emit import bind, cast, constant, load, loop, store
 from backends.workload import Lowering, one_way
@@ -32,11 +32,17 @@ def lower(workload, target, option) -> Lowering:
 
 def xxh32(number, seed: int):
     """The hash of an int32 as a uint32."""
-    h = bind(cast(number, "uint32") * _word(PRIME3) + _word((seed + PRIME5 + 4) % 2**32))
-    h = bind(((h << _word(17)) | (h >> _word(15))) * _word(PRIME4))
-    h = bind((h ^ (h >> _word(15))) * _word(PRIME2))
-    h = bind((h ^ (h >> _word(13))) * _word(PRIME3))
+    h = _product(cast(number, "uint32"), PRIME3, (seed + PRIME5 + 4) % 2**32)
+    h = _product((h << _word(17)) | (h >> _word(15)), PRIME4)
+    h = _product(h ^ (h >> _word(15)), PRIME2)
+    h = _product(h ^ (h >> _word(13)), PRIME3)
     return bind(h ^ (h >> _word(16)))
+
+
+def _product(h, prime: int, more: int = 0):
+    """The lower 32 bits of h * prime + more. In 64 bits, since TVM tells LLVM that no unsigned product of 32 bits overflows."""
+    wide = cast(h, "uint64") * constant(prime, "uint64") + constant(more, "uint64")
+    return bind(cast(wide & constant(2**32 - 1, "uint64"), "uint32"))
 
 
 def _word(value: int):

@@ -1,0 +1,11 @@
+"""1 / (1 + exp(-x))."""
+
+import numpy as np
+
+from tests.cases._draw import unary as inputs
+
+TOLERANCE = 1e-4
+
+
+def expected(self):
+    return (1 / (1 + np.exp(-self.astype(float)))).astype("float32")
