@@ -8,4 +8,4 @@ TOLERANCE = 1e-4
 
 
 def expected(self):
-    return (self / (1 + np.exp(-self.astype(float)))).astype("float32")
+    return (self * np.exp(-np.logaddexp(0, -self.astype(float)))).astype("float32")
