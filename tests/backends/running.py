@@ -1,4 +1,10 @@
-"""Compiling one kernel with its packing and running it beside what is expected of it."""
+"""Compiling one kernel with its packing and running it beside what is expected of it.
+
+On this machine, or on the target that NETWRIGHT_TEST_TARGET names: one whose code runs here, or that is emulated (`emulated.py`).
+"""
+
+import os
+from collections import Counter
 
 import numpy as np
 import torch
@@ -7,9 +13,12 @@ import spaces.ops
 from backends.lowering import algorithm_named, arguments_of, kernel, sources_of
 from backends.target import Target, load
 from backends.workload import Tensor, Workload
+from tests.backends import emulated
 
 spaces.ops.register_all()
-TARGET = load("local")
+TARGET = load(os.environ.get("NETWRIGHT_TEST_TARGET", "local"))
+# Kernels run, by target and op: each an option of an algorithm on one workload.
+COMPARED: Counter[tuple[str, str]] = Counter()
 
 
 def tensor_of(value: torch.Tensor, layout: str = "plain") -> Tensor:
@@ -19,24 +28,35 @@ def tensor_of(value: torch.Tensor, layout: str = "plain") -> Tensor:
 
 def run(algorithm, workload: Workload, option: dict, inputs: list[torch.Tensor], target: Target = TARGET) -> np.ndarray:
     """Compiles one kernel with its packing, runs it on the inputs, and gives the result as torch would."""
-    import tvm
-
     lowering = algorithm.lower(workload, target, option)
     functions = {"main": kernel([(workload, lowering, 0)], workload.result),
                  **{f"pack_{n}": p.function for n, p in lowering.packed.items()}}
     functions = {name: f.with_attr("global_symbol", name) for name, f in functions.items()}
-    module = tvm.compile(tvm.IRModule(functions), target.tvm())
-    given = {name: tvm.runtime.tensor(np.ascontiguousarray(memory(value, tensor)))
-             for (name, tensor), value in zip(workload.inputs, inputs)}
-    arguments = []
+    given = {name: np.ascontiguousarray(memory(value, tensor)) for (name, tensor), value in zip(workload.inputs, inputs)}
+    arguments, calls = [], []
     for name, tensor in arguments_of(workload, lowering).items():
         if name in lowering.packed:
-            room = tvm.runtime.tensor(np.full(tensor.shape, 77, tensor.dtype))
-            module[f"pack_{name}"](*(given[source] for source in sources_of(name, lowering)), room)
-        arguments.append(room if name in lowering.packed else given[name])
-    out = tvm.runtime.tensor(np.full(workload.result.memory, 77, workload.result.dtype))
-    module["main"](*arguments, out)
-    return np.moveaxis(out.numpy(), -1, 1) if workload.result.layout == "channels_last" else out.numpy()
+            arguments.append(np.full(tensor.shape, 77, tensor.dtype))
+            calls.append((f"pack_{name}", [*(given[source] for source in sources_of(name, lowering)), arguments[-1]]))
+        else:
+            arguments.append(given[name])
+    calls.append(("main", [*arguments, np.full(workload.result.memory, 77, workload.result.dtype)]))
+    COMPARED[target.name, workload.op] += 1
+    out = execute(functions, calls, target)
+    return np.moveaxis(out, -1, 1) if workload.result.layout == "channels_last" else out
+
+
+def execute(functions: dict, calls: list[tuple[str, list[np.ndarray]]], target: Target) -> np.ndarray:
+    """As `emulated.execute`; in this process if the target's code runs here."""
+    import tvm
+
+    if target.triple:
+        return emulated.execute(functions, calls, target)
+    module = tvm.compile(tvm.IRModule(functions), target.tvm())
+    tensors = {id(array): tvm.runtime.tensor(array) for _, arguments in calls for array in arguments}
+    for name, arguments in calls:
+        module[name](*(tensors[id(array)] for array in arguments))
+    return tensors[id(calls[-1][1][-1])].numpy()
 
 
 def memory(value: torch.Tensor, tensor: Tensor) -> np.ndarray:

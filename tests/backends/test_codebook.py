@@ -112,7 +112,7 @@ def test_kernels_of_packed_codes_refuse_what_their_registers_do_not_hold():
 
 
 def test_threads_share_the_blocks_of_a_dense_layer():
-    target = replace(TARGET, threads=2)
+    target = replace(load("local"), threads=2)
     table, x = np.zeros((1, 16, 1), "float32"), np.zeros((1, 1024), "float32")
     trials = tune(dense(table, 4, x, 1024), target)
     assert not [trial.refused for trial in trials if trial.refused]

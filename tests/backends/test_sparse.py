@@ -20,10 +20,11 @@ from backends.tune import bare, tune
 from backends.unpacking import compound, packed_layers, plain
 from backends.verify import verify
 from backends.workload import Tensor, Workload
-from tests.backends.running import TARGET, check, run, tensor_of
+from tests.backends.running import TARGET, check, execute, run, tensor_of
 from tests.backends.test_compile import IMAGES, compiled, program
 
 F = torch.nn.functional
+LOCAL = load("local")
 BLOCKS = st.sampled_from([(16, 1), (8, 1), (4, 4), (1, 8), (32, 1), (5, 3), (1, 1)])
 
 
@@ -165,26 +166,23 @@ def test_several_threads_compute_what_one_does(form, blocks, threads):
 def test_blocks_that_cross_groups_or_vectors_or_end_past_the_inputs_are_left_to_unpacking(blocks, groups, serves):
     workload = layer(30, 60, 9, groups)
     _, unpack = stored(sparse((60, 30 // groups, 3, 3), *blocks, 0.5), "unpack_blocks", *blocks)
-    served = [a.serves(compound(workload, unpack), TARGET) for a in algorithms("conv2d_unpack_blocks")]
+    served = [a.serves(compound(workload, unpack), LOCAL) for a in algorithms("conv2d_unpack_blocks")]
     assert any(served) == serves
 
 
 @given(rows=st.integers(1, 40), columns=st.integers(1, 40))
 @settings(max_examples=25, deadline=None)
 def test_a_transposed_matrix_is_numpys(rows, columns):
-    import tvm
-
     from backends.emit import function, load as read, store
 
     def body(given, out):
         transpose(rows, columns, TARGET.lanes, lambda row, column, n: read(given, row * columns + column, n),
                   lambda column, row, n, numbers: store(out, numbers, column * rows + row, n))
     tensors = [Tensor((rows, columns), "float32"), Tensor((columns, rows), "float32")]
-    module = tvm.compile(tvm.IRModule({"main": function(tensors, body).with_attr("global_symbol", "main")}), TARGET.tvm())
+    written = function(tensors, body).with_attr("global_symbol", "main")
     matrix = np.arange(rows * columns, dtype="float32").reshape(rows, columns)
-    out = tvm.runtime.tensor(np.zeros((columns, rows), "float32"))
-    module["main"](tvm.runtime.tensor(matrix), out)
-    np.testing.assert_array_equal(out.numpy(), matrix.T)
+    out = execute({"main": written}, [("main", [matrix, np.zeros((columns, rows), "float32")])], TARGET)
+    np.testing.assert_array_equal(out, matrix.T)
 
 
 def test_networks_with_sparse_layers_in_floats_and_integers_compile_to_what_they_compute(tmp_path):
@@ -192,7 +190,7 @@ def test_networks_with_sparse_layers_in_floats_and_integers_compile_to_what_they
                        " conv:32/1 [*=magnitude-keep0.1] conv:16/1 [*=block_sparse-rows8-keep0.3+int8]"
                        " classifier:5/1 [*=block_sparse-rows4-columns2]")
     library, report, _ = compiled(exported, tmp_path)
-    assert report.fallback == 0 and verify(exported, library, IMAGES, TARGET, report.packed).mismatch == ""
+    assert report.fallback == 0 and verify(exported, library, IMAGES, LOCAL, report.packed).mismatch == ""
     assert sum(bool(op.weights) for op in report.ops) == 5
 
 
@@ -200,11 +198,11 @@ def test_networks_with_sparse_layers_in_floats_and_integers_compile_to_what_they
 @pytest.mark.parametrize("method", ["magnitude-keep0.2", "block_sparse-keep0.2"])
 def test_the_faster_of_stored_and_unpacked_weights_is_compiled_and_reported(method, packed_us, weights, tmp_path):
     exported = program(f"conv:16/1 [*={method}] classifier:5/1")
-    name, workload = next(iter(packed_layers(read(exported, served_on(TARGET))).items()))
-    with closing(Store(tmp_path / "kernels.db", TARGET)) as store:
+    name, workload = next(iter(packed_layers(read(exported, served_on(LOCAL))).items()))
+    with closing(Store(tmp_path / "kernels.db", LOCAL)) as store:
         for measured, us in ((workload, packed_us), (plain(workload), 2.0)):
-            algorithm, option = choices(measured, TARGET)[0]
+            algorithm, option = choices(measured, LOCAL)[0]
             store.add(bare(measured), [Trial(name_of(algorithm), option, (us,))])
-    report = compile_program(exported, TARGET, tmp_path / "model.so", tmp_path / "kernels.db")
+    report = compile_program(exported, LOCAL, tmp_path / "model.so", tmp_path / "kernels.db")
     assert [op.weights for op in report.ops if op.weights] == [weights]
     assert report.packed == ((name,) if weights == "packed" else ())
