@@ -59,7 +59,7 @@ def upper_half(x, y, lanes: int):
 
 
 def _by_pairs(x, y, lanes: int):
-    """The same on pairs of lanes as they lie, without widening: AVX-512 multiplies the even lanes (VPMULDQ), then the odd
+    """The same on pairs of lanes as they lie, without widening: x86 multiplies the even lanes (VPMULDQ), then the odd
     ones, and LLVM finds no such code in the plain form."""
     from tvm import tirx
 

@@ -80,23 +80,38 @@ def missing(name: str) -> str:
     """What this machine lacks to build for and reach the target; empty if nothing."""
     from tvm.support import cc
 
+    if _read(_path(name))["connection"] == "none":
+        return "compiled for, not reached: its connection is \"none\""
     if cc.get_cc() is None:
         return "no C++ compiler to link with: install g++ or clang++, or set CXX"
     return ""
 
 
+def reached(name: str) -> Target:
+    """The target, to measure on. TargetError says what is missing, beside what `load` says."""
+    target = load(name)
+    if lacking := missing(name):
+        raise TargetError(f"target {name}: {lacking}")
+    return target
+
+
 @cache
 def load(name: str) -> Target:
     """The target of that name, or of a .toml file. TargetError names the known ones, or the bad key."""
-    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
-    if not path.is_file():
-        raise TargetError(f"unknown target {name!r}; known: {', '.join(names())}, or the path of a .toml file")
+    path = _path(name)
     table = _read(path)
     mcpu, features = _processor(table["mcpu"], table["triple"])
     lanes = next((lanes for feature, lanes in LANES if feature in features), 4)
     policy = _policy(path, table.pop("measure"))
     return Target(path.stem, **{**table, "mcpu": mcpu}, measure=policy, lanes=lanes,
                   registers=_registers(features), l1_bytes=_l1_bytes(), features=features)
+
+
+def _path(name: str) -> Path:
+    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    if not path.is_file():
+        raise TargetError(f"unknown target {name!r}; known: {', '.join(names())}, or the path of a .toml file")
+    return path
 
 
 def _registers(features: frozenset[str]) -> int:

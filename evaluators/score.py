@@ -44,12 +44,10 @@ class Scorer:
         """study: a study file (search.study_file.StudyFile); directory: the study's folder."""
         import torch
 
-        from backends.target import TargetError, load, missing
+        from backends.target import reached
         from evaluators.training.data import open_data
 
-        target = load(study.target.name)
-        if lacking := missing(study.target.name):
-            raise TargetError(f"target {study.target.name}: {lacking}")
+        target = reached(study.target.name)
         torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
         self.study, self.directory = study, directory
         self.dataset = open_data(study.data, study.study.seed)

@@ -217,9 +217,9 @@ def _row_of(rows: list[dict], wanted: str, directory: Path) -> dict:
 def _target(args):
     from dataclasses import replace
 
-    from backends.target import load as load_target
+    from backends.target import reached
 
-    target = load_target(args.target)
+    target = reached(args.target)
     return replace(target, threads=args.threads) if args.threads else target
 
 

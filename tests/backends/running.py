@@ -1,4 +1,4 @@
-"""Running kernels on this machine, many compiled together."""
+"""Running kernels: on this machine, many compiled together, or as code of another processor, emulated one by one."""
 
 from collections.abc import Iterator
 
@@ -10,6 +10,7 @@ from backends.lowering import arguments_of, kernel, sources_of
 from backends.target import load
 from backends.tune import in_memory
 from backends.workload import Tensor
+from tests.backends import emulated
 from tests.backends.runs import UNTOUCHED, Run
 
 spaces.ops.register_all()
@@ -25,6 +26,9 @@ def failures(runs: list[Run], target=TARGET) -> list[str]:
 
 def outputs(runs: list[Run], target=TARGET) -> Iterator[np.ndarray]:
     """What each kernel leaves in memory."""
+    if target.triple:
+        yield from (_emulated(run, target) for run in runs)
+        return
     for begin in range(0, len(runs), TOGETHER):
         yield from _outputs(runs[begin:begin + TOGETHER], target)
 
@@ -54,7 +58,24 @@ def _output(run: Run, lowering, function, packers) -> np.ndarray:
     return out.numpy()
 
 
+def _emulated(run: Run, target) -> np.ndarray:
+    lowering = run.algorithm.lower(run.workload, target, run.option)
+    functions = {"main": kernel([(run.workload, lowering, run.first)], run.whole),
+                 **{f"pack_{name}": packed.function for name, packed in lowering.packed.items()}}
+    given = {name: in_memory(value, tensor) for (name, tensor), value in zip(run.workload.inputs, run.inputs)}
+    rooms = {name: untouched(packed.tensor) for name, packed in lowering.packed.items()}
+    calls = [(f"pack_{name}", [*(given[source] for source in sources_of(name, lowering)), room]) for name, room in rooms.items()]
+    main = [(given | rooms)[name] for name in arguments_of(run.workload, lowering)]
+    named = {name: function.with_attr("global_symbol", name) for name, function in functions.items()}
+    return emulated.execute(named, [*calls, ("main", [*main, untouched(run.whole)])], target)
+
+
+def untouched(tensor: Tensor) -> np.ndarray:
+    """Memory of a tensor in which every number shows that nobody wrote it."""
+    return np.full(tensor.memory, UNTOUCHED, tensor.dtype)
+
+
 def _room(tensor: Tensor):
     import tvm
 
-    return tvm.runtime.tensor(np.full(tensor.memory, UNTOUCHED, tensor.dtype))
+    return tvm.runtime.tensor(untouched(tensor))

@@ -9,7 +9,7 @@ import torch
 from backends.compile import compile_program
 from backends.library import Library
 from backends.measure import measure, median_interval
-from backends.target import MeasurePolicy, TargetError, describe, load, names
+from backends.target import MeasurePolicy, TargetError, describe, load, names, reached
 from backends.verify import verify
 from backends.workload import CompileError
 from spaces.build import build
@@ -153,6 +153,12 @@ def test_every_target_loads_and_says_what_it_is(name):
     target = load(name)
     assert describe(name) and target.lanes in (4, 8, 16) and target.threads >= 1
     assert dataclasses.asdict(target.measure).keys() == POLICY.__dataclass_fields__.keys()
+
+
+def test_a_target_without_connection_is_not_measured():
+    with pytest.raises(TargetError, match="raspberry-pi-4: compiled for, not reached"):
+        reached("raspberry-pi-4")
+    assert reached("local") == load("local")
 
 
 def test_an_unknown_target_or_key_is_named(tmp_path):

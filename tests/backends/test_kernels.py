@@ -12,6 +12,7 @@ import backends.target
 import spaces.ops
 from backends.lowering import algorithms, name_of, ops
 from backends.target import load, names
+from tests.backends import emulated
 from tests.backends.running import TARGET, failures
 from tests.backends.runs import STEPS, every_algorithm, every_option, followed, inputs_of, run_of, served, varied, workload_of
 from tests.backends.test_codegen import target_of
@@ -20,14 +21,20 @@ from tests.cases._draw import images_or_rows
 
 COUNTS = [20, pytest.param(200, marks=pytest.mark.slow)]
 TARGETS = ["local", *(["x86-64-v3"] if "avx2" in TARGET.features else [])]
-COUNTS_ON = [*zip(TARGETS, (20, 8)), *(pytest.param(target, 200, marks=pytest.mark.slow) for target in TARGETS)]
+BOARDS = [name for name in names() if load(name).triple]
+COUNTS_ON = [*zip(TARGETS, (20, 8)), *(pytest.param(target, 200, marks=pytest.mark.slow) for target in TARGETS),
+             *(pytest.param(board, 8, marks=pytest.mark.slow) for board in BOARDS)]
+# Layers that are computed from packed weights by byte shuffles, on x86 alone; elsewhere their weights are unpacked at load.
+ON_X86 = {f"int8_linear_unpack_{name}" for name in ("bits", "pow2", "signs", "ternary")} | {"linear_unpack_codebook"}
 
 
 @pytest.mark.parametrize("target, count", COUNTS_ON)
 @pytest.mark.parametrize("op", ops())
 def test_every_kernel_computes_what_numpy_does(op, target, count):
+    if lacking := emulated.missing(load(target)):
+        pytest.skip(lacking)
     runs = served(op, count, load(target))
-    assert len(runs) == count
+    assert len(runs) == (0 if target in BOARDS and op in ON_X86 else count)
     assert not failures([run for each in runs for run in each], load(target))
 
 
