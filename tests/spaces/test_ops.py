@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import spaces.ops
+from spaces.ops import int8_mul
+from spaces.prepared import Affine
 from spaces.requantise import fixed_point
 
 spaces.ops.register_all()
@@ -86,6 +88,11 @@ def test_a_multiplier_becomes_an_integer_of_31_bits_and_smaller_ones_share_its_s
     assert 1 <= shift <= 62 and 0 < int(smaller) < int(largest) < 2**31
     assert int(largest) / 2**shift == pytest.approx(multiplier, rel=2**-30)
     assert int(smaller) / 2**shift == pytest.approx(multiplier / 100, rel=2**-23)
+
+
+def test_a_product_whose_steps_no_kernel_could_round_is_refused():
+    with pytest.raises(ValueError, match="past 2.22"):
+        int8_mul.arguments(Affine(1.0, 0), Affine(1.0, 0), Affine(0.01, 0))
 
 
 def test_quantising_rounds_halves_to_even_and_saturates():
