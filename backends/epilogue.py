@@ -1,8 +1,8 @@
 """The last step of integer kernels: int32 sums to the next tensor's numbers, lane by lane.
 
 The same arithmetic as the deployed ops define: (total * scale + 2^(shift-1) >> shift) + out_zero_point in 64 bits, or
-float32(total) * scale; products and means of bytes are rounded from float32. With a shift of 33 and more, the upper half of the product is enough:
-floor((floor(p / 2^32) + 2^(shift-33)) / 2^(shift-32)) is the same number.
+float32(total) * scale; products and means of bytes are rounded from float32. With a shift of 33 and more, the upper half of
+the product is enough: floor((floor(p / 2^32) + 2^(shift-33)) / 2^(shift-32)) is the same number.
 """
 
 from backends.emit import bind, cast, clamp, constant
@@ -10,6 +10,8 @@ from backends.emit import bind, cast, clamp, constant
 WIDE = 8
 # Shifts for which the upper half and what is added to it fit 32 bits.
 UPPER_HALF = range(33, 55)
+# Float32 numbers from 2^23 to 2^24 are whole: this one and a number of less than 2^22 have the sum of both, in these bits.
+ROUNDING, ROUNDING_BITS = 1.5 * 2**23, 0x4B400000
 
 
 def integer_epilogue(total, scale, workload, lanes: int):
@@ -31,12 +33,14 @@ def requantised(total, scale, shift: int, zero_point: int, bounds: tuple[float, 
 
 
 def nearest_steps(total, scale: float, zero_point: int, lanes: int):
-    """uint8 of float32(total) * scale to the nearest step, a half to the even one, plus the zero point."""
+    """uint8 of float32(total) * scale to the nearest step, a half to the even one, plus the zero point. Adding ROUNDING rounds.
+    The maximum stands between product and sum so that LLVM does not fuse them, which would round once instead of twice."""
     from tvm import tirx
 
-    steps = tirx.nearbyint(cast(total, "float32", lanes) * constant(scale, "float32", lanes))
-    steps = cast(clamp(steps, 0.0 - zero_point, 255.0 - zero_point, "float32", lanes), "int32", lanes)
-    return cast(steps + constant(zero_point, "int32", lanes), "uint8", lanes)
+    product = cast(total, "float32", lanes) * constant(scale, "float32", lanes)
+    real = tirx.max(product, constant(0.0 - zero_point, "float32", lanes)) + constant(ROUNDING, "float32", lanes)
+    steps = tirx.reinterpret("int32" if lanes == 1 else f"int32x{lanes}", real) + constant(zero_point, "int32", lanes)
+    return cast(tirx.min(steps, constant(ROUNDING_BITS + 255, "int32", lanes)), "uint8", lanes)
 
 
 def upper_steps(total, scale, shift: int, zero_point: int, lanes: int):

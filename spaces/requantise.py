@@ -27,14 +27,17 @@ def rounded(product: torch.Tensor, shift: int) -> torch.Tensor:
 
 
 def nearest_steps(total: torch.Tensor, scale: float, zero_point: int) -> torch.Tensor:
-    """uint8 of whole numbers: float32(total) * scale to the nearest step, a half to the even one, plus zero_point. Totals below
-    2^24 are exact in float32, and one product rounds alike on every processor."""
+    """uint8 of whole numbers: float32(total) * scale (see `float_scale`) to the nearest step, a half to the even one, plus
+    zero_point. Totals below 2^24 are exact in float32, and one product rounds alike on every processor."""
     return torch.clamp(torch.round(total.to(torch.float32) * scale) + zero_point, 0, 255).to(torch.uint8)
 
 
-def float32(value: float) -> float:
-    """The nearest float32 value."""
-    return float(torch.tensor(value, dtype=torch.float32))
+def float_scale(multiplier: float, most: int) -> float:
+    """The nearest float32 of a positive multiplier of totals up to `most`. ValueError if steps could reach 2^22: kernels round by
+    adding a number of that size."""
+    if multiplier * most >= 2**22:
+        raise ValueError(f"steps could reach {multiplier * most:.3g}, past 2^22; the result's scale is too small for its operands")
+    return float(torch.tensor(multiplier, dtype=torch.float32))
 
 
 def epilogue_dtype(scale: torch.Tensor) -> torch.dtype:

@@ -8,7 +8,7 @@ would move every mean by the same side.
 import torch
 
 from spaces.prepared import Affine
-from spaces.requantise import float32, nearest_steps
+from spaces.requantise import float_scale, nearest_steps
 
 
 def reference(x: torch.Tensor, kernel_size: list[int], stride: list[int], x_zero_point: int, scale: float,
@@ -21,7 +21,7 @@ def arguments(x: Affine, out: Affine, kernel_size: list[int], stride: list[int])
     """The op's other arguments for tensors of these types."""
     taps = kernel_size[0] * kernel_size[1]
     return {"kernel_size": list(kernel_size), "stride": list(stride), "x_zero_point": x.zero_point,
-            "scale": float32(x.scale / out.scale / taps), "zero_point": out.zero_point}
+            "scale": float_scale(x.scale / out.scale / taps, 255 * taps), "zero_point": out.zero_point}
 
 
 def mean_of_image(x: torch.Tensor, scale: float, zero_point: int, out_scale: float, out_zero_point: int) -> torch.Tensor:

@@ -7,7 +7,7 @@ float32((x - x_zero_point) * (y - y_zero_point)) * scale to the nearest whole nu
 import torch
 
 from spaces.prepared import Affine
-from spaces.requantise import float32, nearest_steps
+from spaces.requantise import float_scale, nearest_steps
 
 
 def reference(x: torch.Tensor, y: torch.Tensor, x_zero_point: int, y_zero_point: int, scale: float,
@@ -18,7 +18,7 @@ def reference(x: torch.Tensor, y: torch.Tensor, x_zero_point: int, y_zero_point:
 
 def arguments(x: Affine, y: Affine, out: Affine) -> dict[str, object]:
     """The op's other arguments for tensors of these types."""
-    return {"x_zero_point": x.zero_point, "y_zero_point": y.zero_point, "scale": float32(x.scale * y.scale / out.scale),
+    return {"x_zero_point": x.zero_point, "y_zero_point": y.zero_point, "scale": float_scale(x.scale * y.scale / out.scale, 255**2),
             "zero_point": out.zero_point}
 
 

@@ -108,6 +108,11 @@ def test_a_multiplier_becomes_an_integer_of_31_bits_and_smaller_ones_share_its_s
     assert int(smaller) / 2**shift == pytest.approx(multiplier / 100, rel=2**-23)
 
 
+def test_a_product_whose_steps_no_kernel_could_round_is_refused():
+    with pytest.raises(ValueError, match="past 2.22"):
+        int8_mul.arguments(Affine(1.0, 0), Affine(1.0, 0), Affine(0.01, 0))
+
+
 TYPES = st.builds(Affine, st.floats(0.003, 0.2).map(lambda s: float(np.float32(s))), st.integers(0, 255))
 
 
