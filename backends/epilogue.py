@@ -39,8 +39,8 @@ def nearest_steps(total, scale: float, zero_point: int, lanes: int):
 
     product = cast(total, "float32", lanes) * constant(scale, "float32", lanes)
     real = tirx.max(product, constant(0.0 - zero_point, "float32", lanes)) + constant(ROUNDING, "float32", lanes)
-    steps = tirx.reinterpret("int32" if lanes == 1 else f"int32x{lanes}", real) + constant(zero_point, "int32", lanes)
-    return cast(tirx.min(steps, constant(ROUNDING_BITS + 255, "int32", lanes)), "uint8", lanes)
+    steps = tirx.reinterpret("int32" if lanes == 1 else f"int32x{lanes}", real) + constant(zero_point - ROUNDING_BITS, "int32", lanes)
+    return cast(tirx.min(steps, constant(255, "int32", lanes)), "uint8", lanes)
 
 
 def upper_steps(total, scale, shift: int, zero_point: int, lanes: int):
