@@ -60,7 +60,7 @@ def global_mean(workload: Workload, target) -> Lowering:
     def body(buffers, sink):
         with loop_unless_one(batch) as n:
             x = View.of(buffers[name], tensor).of_image(n)
-            with shared(target.threads_to_fetch(tensor.size // target.lanes)) as share:
+            with shared(target.threads_for(tensor.size // target.lanes)) as share:
                 for block in blocks_of(channels, target.lanes, MEAN_VECTORS):
                     with nest({"channels": block.count, "rows": 1, "columns": 1}, "channels", share) as index:
                         _block(x, height, width, block, block.first + index["channels"] * block.width, n, sink)
