@@ -31,9 +31,9 @@ from backends.workload import CompileError, Lowering, Tensor, Workload
 
 @dataclass(frozen=True)
 class CompileReport:
-    """What was compiled: `parameters` are the stored tensors in the order in which the library takes them; `joined` are
-    the layers that do the op before them as well: unpack their weights, or gate their image. `seconds`: all of it; `tune_seconds`: measuring what the store did
-    not know; `kernels_built`: functions that the store had no code of."""
+    """What was compiled: `parameters` are the stored tensors in the order in which the library takes them; `joined` are the layers
+    that do the op before them as well: unpack their weights, or gate their image. `seconds`: all of it; `tune_seconds`:
+    measuring what the store did not know; `kernels_built`: functions that the store had no code of."""
 
     ops: tuple[OpReport, ...]
     parameters: tuple[str, ...]

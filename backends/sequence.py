@@ -1,7 +1,7 @@
 """A network's kernels called one after the other by one compiled function, their results in memory planned beforehand.
 
-A call costs some tens of nanoseconds beside its kernel, where Relax's virtual machine takes a fifth of a microsecond to
-allocate, call and release. The tensors that kernels hand to each other are described once, on the stack (DLPack's
+A call costs about a tenth of a microsecond beside its kernel, a third of what Relax's virtual machine takes to allocate, call
+and release. The tensors that kernels hand to each other are described once, on the stack (DLPack's
 DLTensor), as are the arguments of each call (TVMFFIAny). TVM's own lowering of such calls (`tvm_call_cpacked`)
 declares a function anew at each call and so cannot call one twice.
 """

@@ -1,8 +1,8 @@
 """Every compiled network is compared with its reference before anything is believed of it.
 
 Each kernel runs on the reference's own inputs: integers must agree bit for bit, floats within 1e-4 of the
-largest value, floats rounded to integers within one step. The whole network must agree exactly if it is all integer, within 1e-4 if all float;
-otherwise, since rounding a float can flip an integer, in the class on 99% of real inputs.
+largest value, floats rounded to integers within one step. The whole network must agree exactly if it is all integer, within
+1e-4 if all float; otherwise, since rounding a float can flip an integer, in the class on 99% of real inputs.
 """
 
 from collections.abc import Collection
