@@ -3,6 +3,7 @@
 Neither TVM's passes nor LLVM hold Python's lock, so threads are enough.
 """
 
+import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +13,27 @@ from typing import Any
 from backends.cores import cores
 
 
-def object_code(writers: Mapping[str, Callable[[], Any]], target) -> dict[str, bytes]:
-    """An object file of each function's own, by its symbol; `writers` give the TIR functions."""
-    return dict(zip(writers, _at_once(lambda item: _object(*item, target), list(writers.items()))))
+def made_at_once(makers: Mapping[str, Callable[[], bytes]]) -> dict[str, bytes]:
+    """What each of them makes, by its name."""
+    return dict(zip(makers, _at_once(lambda make: make(), list(makers.values()))))
+
+
+def object_code(symbol: str, function, target) -> bytes:
+    """The object file of a TIR function, under this symbol."""
+    with tempfile.TemporaryDirectory(prefix="netwright-") as folder:
+        path = Path(folder) / "kernel.o"
+        _compiled({symbol: function}, target).write_to_file(str(path), "o")
+        return path.read_bytes()
+
+
+def object_of_c(source: Path) -> bytes:
+    """The object file of a file in C, by the compiler that links libraries. CalledProcessError says what that dislikes."""
+    from tvm.support import cc
+
+    with tempfile.TemporaryDirectory(prefix="netwright-") as folder:
+        path = Path(folder) / "c.o"
+        subprocess.run([cc.get_cc(), "-x", "c", "-std=gnu11", "-O2", "-fPIC", "-c", str(source), "-o", str(path)], check=True)
+        return path.read_bytes()
 
 
 def loaded(functions: Mapping[str, Any], target) -> dict[str, Any]:
@@ -23,13 +42,6 @@ def loaded(functions: Mapping[str, Any], target) -> dict[str, Any]:
     groups = [names[i::modules] for i in range(modules)]
     made = _at_once(lambda group: _loaded({name: functions[name] for name in group}, target), groups)
     return {name: module for group, module in zip(groups, made) for name in group}
-
-
-def _object(symbol: str, write: Callable[[], Any], target) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="netwright-") as folder:
-        path = Path(folder) / "kernel.o"
-        _compiled({symbol: write()}, target).write_to_file(str(path), "o")
-        return path.read_bytes()
 
 
 def _loaded(functions: dict[str, Any], target):

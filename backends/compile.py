@@ -28,6 +28,10 @@ from backends.tune import bare, best
 from backends.unpacking import UNPACK
 from backends.workload import CompileError, Lowering, Tensor, Workload
 
+CREW = Path(__file__).with_name("crew.c")
+# A crew is gathered in about a microsecond.
+WORTH_A_CREW_US = 10
+
 
 @dataclass(frozen=True)
 class CompileReport:
@@ -136,7 +140,7 @@ class _Builder:
         builder = relax.BlockBuilder()
         named = {name: relax.Var(name, _type(tensor)) for name, tensor in {**graph.inputs, **graph.stored}.items()}
         each_time = [group for group in groups if group.name not in self._once]
-        in_a_row = any(group.parts for group in each_time) and not any(group.unserved for group in each_time)
+        in_a_row = _is_computed(graph.output, each_time) and not any(group.unserved for group in each_time)
         with builder.function("main", list(named.values()), attrs={"num_input": len(graph.inputs)}):
             with builder.dataflow():
                 for group in groups:
@@ -179,9 +183,17 @@ class _Builder:
             del calls[call]
         weights = dict.fromkeys(name for call in calls for name in call.arguments if name in named and name not in graph.inputs)
         reshaped = {group.name: (group.source, group.out) for group in groups if not group.parts}
-        sequence = Sequence(tuple(calls), graph.inputs, tuple(weights), reshaped, graph.output)
+        sequence = Sequence(tuple(calls), graph.inputs, tuple(weights), reshaped, graph.output, self._crew(groups))
         symbol = self.objects.symbol("network", repr(sequence), lambda: function(sequence))
         _emit_call(builder, Call(symbol, (*graph.inputs, *weights), graph.output, sequence.tensors[graph.output]), named)
+
+    def _crew(self, groups: list[Group]) -> int:
+        """The threads of the network's crew: one if gathering them would take longer than they can save."""
+        if sum(self._trial(part.workload).us for group in groups for part in group.parts) < WORTH_A_CREW_US:
+            return 1
+        if self.target.threads > 1:
+            self.objects.add_c(CREW)
+        return self.target.threads
 
     def _calls(self, group: Group) -> list[Call]:
         """Calls that pack, then that of the group's kernel."""
@@ -230,6 +242,14 @@ class _Builder:
             weights = "packed" if part.workload.unpack else "unpacked" if self._unpacked & set(part.inputs) else ""
             self.reports.append(report_on(group, part.workload, trial, self.roofline, group.name in self._once, weights))
             self._unpacked |= {group.name} if part.workload.op.startswith(UNPACK) else set()
+
+
+def _is_computed(name: str, groups: list[Group]) -> bool:
+    """Whether the tensor is what a kernel of these groups writes, or that reshaped."""
+    by_name = {group.name: group for group in groups}
+    while name in by_name and not by_name[name].parts:
+        name = by_name[name].source
+    return name in by_name
 
 
 def _emit_call(builder, call: Call, named: dict[str, object]) -> None:

@@ -1,14 +1,17 @@
 """A network's kernels called one after the other by one compiled function, their results in memory planned beforehand.
 
-A call costs about a tenth of a microsecond beside its kernel, a third of what Relax's virtual machine takes to allocate, call
-and release. The tensors that kernels hand to each other are described once, on the stack (DLPack's
-DLTensor), as are the arguments of each call (TVMFFIAny). TVM's own lowering of such calls (`tvm_call_cpacked`)
-declares a function anew at each call and so cannot call one twice.
+That is less than Relax's virtual machine takes to allocate, call and release. The tensors that kernels hand to each other
+are described once, on the stack (DLPack's DLTensor), as are the arguments of each call (TVMFFIAny). TVM's own lowering
+of such calls (`tvm_call_cpacked`) declares a function anew at each call and so cannot call one twice.
+
+On several threads one of them calls, and the others help where kernels share loops (`crew.c`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 from backends.memory import Life, places, total
 from backends.workload import Tensor
@@ -40,13 +43,14 @@ class Call:
 @dataclass(frozen=True)
 class Sequence:
     """Calls in order. `images` and `weights` are handed in, the latter to be handed through as they are. `reshaped` tells
-    of which tensor, and like what, each reshaped one is; `output` is the name of the result."""
+    of which tensor, and like what, each reshaped one is; `output` is the name of the result. `threads` are in its crew."""
 
     calls: tuple[Call, ...]
     images: Mapping[str, Tensor]
     weights: tuple[str, ...]
     reshaped: Mapping[str, tuple[str, Tensor]]
     output: str
+    threads: int
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -75,28 +79,63 @@ def function(sequence: Sequence):
     with IRBuilder() as builder:
         with T.prim_func(is_private=True, s_tir=False):
             T.func_attr({"tirx.is_scheduled": True})
-            values = _values(sequence)
-            arguments = T.Bind(T.tvm_stack_alloca("tvm_ffi_any", 1 + max(len(call.names) for call in sequence.calls)))
-            for call in sequence.calls:
-                _call(call, arguments, [values[name] for name in call.names])
+            images, weights, result = _given(sequence)
+            with _leader(sequence.threads) as crew:
+                values = _values(sequence, images, result) | {name: (POINTER, weight) for name, weight in weights.items()}
+                arguments = T.Bind(T.tvm_stack_alloca("tvm_ffi_any", 1 + max(len(call.names) for call in sequence.calls)))
+                for call in sequence.calls:
+                    _call(call, arguments, [values[name] for name in call.names], crew)
     return builder.get()
 
 
-def _values(sequence: Sequence) -> dict:
-    """What a call is given for each tensor: its type and a pointer."""
+def _given(sequence: Sequence) -> tuple[dict, dict, Any]:
+    """The function's arguments: images and weights by name, and the result."""
     from tvm.tirx.script.builder import ir as T
 
-    images = {name: T.arg(name, T.buffer(tensor.memory, tensor.dtype)) for name, tensor in sequence.images.items()}
+    images = {name: T.arg(f"image{i}", T.buffer(tensor.memory, tensor.dtype))
+              for i, (name, tensor) in enumerate(sequence.images.items())}
     weights = {name: T.arg(f"weight{i}", T.handle()) for i, name in enumerate(sequence.weights)}
-    result = T.arg("result", T.buffer(sequence.tensors[sequence.output].memory, sequence.tensors[sequence.output].dtype))
+    out = sequence.tensors[sequence.output]
+    return images, weights, T.arg("result", T.buffer(out.memory, out.dtype))
+
+
+@contextmanager
+def _leader(threads: int) -> Iterator[Any]:
+    """What is inside runs on the thread that leads a crew, whose address it gets; None on one thread."""
+    from tvm.tirx.script.builder import ir as T
+
+    if threads == 1:
+        yield None
+        return
+    crew = T.Bind(T.call_extern("handle", "netwright_crew"))
+    with T.parallel(0, threads) as number:
+        with T.If(number == 0):
+            with T.Then():
+                T.evaluate(T.call_extern("void", "netwright_crew_lead", crew))
+                yield crew
+                _end(crew)
+            with T.Else():
+                T.evaluate(T.call_extern("void", "netwright_crew_help", crew))
+
+
+def _end(crew) -> None:
+    from tvm.tirx.script.builder import ir as T
+
+    if crew is not None:
+        T.evaluate(T.call_extern("void", "netwright_crew_end", crew))
+
+
+def _values(sequence: Sequence, images: Mapping, result) -> dict:
+    """What a call is given for each tensor that is no weight: its type and a pointer."""
+    from tvm.tirx.script.builder import ir as T
+
     memory = {name: buffer.data for name, buffer in images.items()} | {sequence.memory(sequence.output): result.data}
     memory |= _planned(sequence.lives())
     described = [name for name in sequence.tensors if sequence.memory(name) in memory]
     arrays = T.Bind(T.tvm_stack_alloca("array", len(described)))
     for index, name in enumerate(described):
         _describe(arrays, index, sequence.tensors[name], memory[sequence.memory(name)])
-    return {name: (POINTER, weight) for name, weight in weights.items()} | {
-        name: (TENSOR, T.tvm_struct_get(arrays, index, 0, "handle")) for index, name in enumerate(described)}
+    return {name: (TENSOR, T.tvm_struct_get(arrays, index, 0, "handle")) for index, name in enumerate(described)}
 
 
 def _planned(lives: Mapping[str, Life]) -> dict:
@@ -124,7 +163,7 @@ def _describe(arrays, index: int, tensor: Tensor, data) -> None:
         T.evaluate(T.tvm_struct_set(arrays, index, kind, value))
 
 
-def _call(call: Call, arguments, values: list) -> None:
+def _call(call: Call, arguments, values: list, crew) -> None:
     """Calls a function by its address; where it fails, the sequence ends with its error."""
     from tvm import tirx
     from tvm.tirx.script.builder import ir as T
@@ -136,6 +175,7 @@ def _call(call: Call, arguments, values: list) -> None:
     nothing = T.reinterpret("handle", tirx.const(0, "uint64"))
     failed = T.call_extern("int32", f"__tvm_ffi_{call.symbol}", nothing, arguments, len(values), result)
     with T.If(failed != 0), T.Then():
+        _end(crew)
         T.evaluate(T.tvm_throw_last_error())
 
 

@@ -72,7 +72,7 @@ def test_measuring_again_builds_again(compiled):
 
 def test_kernels_compiled_for_another_target_are_not_used(compiled):
     everything = compiled(program())
-    assert compiled(program(), replace(TARGET, threads=2)) == everything
+    assert compiled(program(), replace(TARGET, threads=2)) in (everything, everything + 1)  # a crew, if it pays
 
 
 def test_damaged_code_is_built_again(compiled, tmp_path):
