@@ -10,6 +10,7 @@ from typing import Protocol
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from spaces.gene import SpaceError
 
@@ -88,6 +89,12 @@ class Mask(nn.Module):
     def pack(self, weight: torch.Tensor) -> Packed:
         """Bitmap and kept values."""
         return bitmap(weight, weight[weight != 0])
+
+
+def check_unshared(layer: nn.Module, method: object) -> None:
+    """SpaceError if an earlier compression made the layer's weights share numbers: a mask on them would store them all."""
+    if parametrize.is_parametrized(layer, "weight"):
+        raise SpaceError(f"{method}: the weights share numbers already, and zeros among them would undo that; take one of the two")
 
 
 def masked(layer: nn.Module) -> bool:

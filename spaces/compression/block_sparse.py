@@ -35,7 +35,9 @@ class BlockSparse(Compression):
         from torch.nn.utils import parametrize
 
         from spaces.block_mask import BlockMask, largest_blocks
+        from spaces.prepared import check_unshared
 
+        check_unshared(layer, self)
         mask = largest_blocks(layer.weight.detach(), self.rows, self.columns, self.keep)
         parametrize.register_parametrization(layer, "weight", BlockMask(mask, self.rows, self.columns))
         return layer

@@ -31,8 +31,9 @@ class Magnitude(Compression):
         import torch
         from torch.nn.utils import parametrize
 
-        from spaces.prepared import Mask
+        from spaces.prepared import Mask, check_unshared
 
+        check_unshared(layer, self)
         size = layer.weight.detach().abs().flatten()
         kept = size.argsort(descending=True, stable=True)[: max(1, round(self.keep * len(size)))]
         mask = torch.zeros_like(size)

@@ -136,3 +136,17 @@ def test_factors_are_balanced():
 def test_values_that_mean_nothing_are_refused(token):
     with pytest.raises(SpaceError, match=token.split("-")[0]):
         parse("compression", token)
+
+
+@pytest.mark.parametrize("mask", ["magnitude", "block_sparse"])
+@pytest.mark.parametrize("sharing", TOKENS)
+def test_zeros_among_weights_that_share_numbers_are_refused(sharing, mask):
+    layer = converted(sharing, nn.Linear(64, 48))
+    with pytest.raises(SpaceError, match=f"{mask}.*: the weights share numbers already"):
+        parse("compression", mask).prepare(layer)
+
+
+@pytest.mark.parametrize("mask", ["magnitude", "block_sparse"])
+def test_factors_of_their_own_can_have_zeros(mask):
+    for factor in converted("svd-rank4", nn.Linear(64, 48)):
+        assert (parse("compression", mask).prepare(factor).weight == 0).any()
