@@ -195,7 +195,8 @@ def _emit_layer(node: fx.Node, module: nn.Module, root: nn.Module, graph: fx.Gra
                     else _deploy_dense(module, *clamp))
         values: dict[str, object] = {"x": x, **deployed.arguments}
         for name, tensor in deployed.tensors.items():
-            form = stored_form(module, _finite(name, tensor)) if name == "weight" and isinstance(tensor, torch.Tensor) else tensor
+            packs = name == "weight" and isinstance(tensor, torch.Tensor)
+            form = stored_form(module, _finite(name, tensor)) if packs else tensor
             values[name] = _stored(root, graph, f"{node.target}.{name}", form)
     op = getattr(torch.ops.netwright, deployed.op).default
     return graph.call_function(op, tuple(values[argument.name] for argument in op._schema.arguments))
