@@ -195,7 +195,8 @@ def _emit_layer(node: fx.Node, module: nn.Module, root: nn.Module, graph: fx.Gra
                     else _deploy_dense(module, *clamp))
         values: dict[str, object] = {"x": x, **deployed.arguments}
         for name, tensor in deployed.tensors.items():
-            form = stored_form(module, tensor) if name == "weight" and isinstance(tensor, torch.Tensor) else tensor
+            packs = name == "weight" and isinstance(tensor, torch.Tensor)
+            form = stored_form(module, _finite(name, tensor)) if packs else tensor
             values[name] = _stored(root, graph, f"{node.target}.{name}", form)
     op = getattr(torch.ops.netwright, deployed.op).default
     return graph.call_function(op, tuple(values[argument.name] for argument in op._schema.arguments))
@@ -209,14 +210,19 @@ def _deploy_dense(layer: nn.Module, low: float, high: float) -> Deployed:
 def _stored(root: nn.Module, graph: fx.Graph, path: str, value: object) -> object:
     """The node of a stored tensor, or of the op that unpacks a packed one; numbers are themselves."""
     if isinstance(value, torch.Tensor):
-        if not finite(value):
-            raise SpaceError(f"{path.rpartition('.')[2]} is not finite")
-        return _parameter(root, graph, path, value)
+        return _parameter(root, graph, path, _finite(path.rpartition(".")[2], value))
     if not isinstance(value, Packed):
         return value
     op = getattr(torch.ops.netwright, value.op).default
     parts = {name: _stored(root, graph, f"{path}_{name}", part) for name, part in value.arguments.items()}
     return graph.call_function(op, tuple(parts[argument.name] for argument in op._schema.arguments))
+
+
+def _finite(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor; SpaceError if some number of it is not finite."""
+    if not finite(tensor):
+        raise SpaceError(f"{name} is not finite")
+    return tensor
 
 
 def _parameter(root: nn.Module, graph: fx.Graph, path: str, tensor: torch.Tensor) -> fx.Node:

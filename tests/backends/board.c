@@ -1,8 +1,9 @@
-// Runs compiled kernels of one case in a process of the target's own: `board CASE` reads tensors and calls from the file, makes the
-// calls in order, and writes the last tensor to standard output. It stands in for the few functions of TVM's runtime that kernels call.
+// Runs compiled kernels in a process of the target's own: `board CASES` reads cases, tensors and calls, from the file, and for each
+// makes the calls in order and writes the last tensor to standard output before it reads on. It stands in for the few functions of
+// TVM's runtime that kernels call.
 //
-// The file, all in int64 but for the elements: tensors (DLPack type code, bits, dimensions, sides, then the elements as they lie in
-// memory), after their number; calls (function, arguments, tensors by number), after theirs.
+// The file, all in int64 but for the elements: cases, after their number. A case: tensors (DLPack type code, bits, dimensions, sides,
+// then the elements as they lie in memory), after their number; calls (function, arguments, tensors by number), after theirs.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,21 +55,34 @@ static size_t read_tensor(DLTensor* tensor, FILE* file) {
   return bytes;
 }
 
-int main(int count, char** arguments) {
-  FILE* file = fopen(arguments[count - 1], "rb");
+static int call(DLTensor* tensors, FILE* file) {
+  TVMFFISafeCallType function = FUNCTIONS[number(file)];
+  TVMFFIAny given[MOST] = {0}, result = {0};
+  int64_t taken = number(file);
+  for (int i = 0; i < taken; ++i) {
+    given[i].type_index = kTVMFFIDLTensorPtr;
+    given[i].v_ptr = &tensors[number(file)];
+  }
+  return function(NULL, given, taken, &result);
+}
+
+static void run_case(FILE* file) {
   DLTensor tensors[MOST];
   size_t bytes = 0;
   int64_t size = number(file);
   for (int i = 0; i < size; ++i) bytes = read_tensor(&tensors[i], file);
   for (int64_t calls = number(file); calls > 0; --calls) {
-    TVMFFISafeCallType function = FUNCTIONS[number(file)];
-    TVMFFIAny given[MOST] = {0}, result = {0};
-    int64_t taken = number(file);
-    for (int i = 0; i < taken; ++i) {
-      given[i].type_index = kTVMFFIDLTensorPtr;
-      given[i].v_ptr = &tensors[number(file)];
-    }
-    if (function(NULL, given, taken, &result)) return 1;
+    if (call(tensors, file)) exit(1);
   }
-  return fwrite(tensors[size - 1].data, 1, bytes, stdout) != bytes;
+  if (fwrite(tensors[size - 1].data, 1, bytes, stdout) != bytes || fflush(stdout)) exit(3);
+  for (int i = 0; i < size; ++i) {
+    free(tensors[i].shape);
+    free(tensors[i].data);
+  }
+}
+
+int main(int count, char** arguments) {
+  FILE* file = fopen(arguments[count - 1], "rb");
+  for (int64_t cases = number(file); cases > 0; --cases) run_case(file);
+  return 0;
 }

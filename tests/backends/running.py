@@ -1,11 +1,15 @@
-"""Running kernels: on this machine, many compiled together, or as code of another processor, emulated one by one."""
+"""Running kernels: on this machine, or as code of another processor, emulated; many are compiled together."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from typing import Any
 
 import numpy as np
 
 import spaces.ops
 from backends.codegen import loaded
+from backends.cores import cores
 from backends.lowering import arguments_of, kernel, sources_of
 from backends.target import load
 from backends.tune import in_memory
@@ -26,23 +30,27 @@ def failures(runs: list[Run], target=TARGET) -> list[str]:
 
 def outputs(runs: list[Run], target=TARGET) -> Iterator[np.ndarray]:
     """What each kernel leaves in memory."""
-    if target.triple:
-        yield from (_emulated(run, target) for run in runs)
+    batches = [runs[begin:begin + TOGETHER] for begin in range(0, len(runs), TOGETHER)]
+    if not target.triple:
+        yield from (out for batch in batches for out in _outputs(batch, target))
         return
-    for begin in range(0, len(runs), TOGETHER):
-        yield from _outputs(runs[begin:begin + TOGETHER], target)
+    with ThreadPoolExecutor(len(cores())) as pool:
+        yield from chain.from_iterable(pool.map(lambda batch: _emulated(batch, target), batches))
 
 
 def _outputs(runs: list[Run], target) -> Iterator[np.ndarray]:
     lowered = [run.algorithm.lower(run.workload, target, run.option) for run in runs]
-    kernels = {f"kernel{i}": kernel([(run.workload, lowering, run.first)], run.whole)
-               for i, (run, lowering) in enumerate(zip(runs, lowered))}
-    packing = {f"pack{i}_{name}": packed.function
-               for i, lowering in enumerate(lowered) for name, packed in lowering.packed.items()}
-    modules = loaded(kernels | packing, target)
+    modules = loaded({name: function for i, (run, lowering) in enumerate(zip(runs, lowered))
+                      for name, function in _functions(i, run, lowering).items()}, target)
     functions = {name: module[name] for name, module in modules.items()}
     for i, (run, lowering) in enumerate(zip(runs, lowered)):
         yield _output(run, lowering, functions[f"kernel{i}"], {name: functions[f"pack{i}_{name}"] for name in lowering.packed})
+
+
+def _functions(i: int, run: Run, lowering) -> dict[str, Any]:
+    """The TIR functions of a run, by names that the others of a batch do not have."""
+    packing = {f"pack{i}_{name}": packed.function for name, packed in lowering.packed.items()}
+    return {f"kernel{i}": kernel([(run.workload, lowering, run.first)], run.whole), **packing}
 
 
 def _output(run: Run, lowering, function, packers) -> np.ndarray:
@@ -58,16 +66,19 @@ def _output(run: Run, lowering, function, packers) -> np.ndarray:
     return out.numpy()
 
 
-def _emulated(run: Run, target) -> np.ndarray:
+def _emulated(runs: list[Run], target) -> list[np.ndarray]:
+    return emulated.execute([_case(i, run, target) for i, run in enumerate(runs)], target)
+
+
+def _case(i: int, run: Run, target) -> emulated.Case:
     lowering = run.algorithm.lower(run.workload, target, run.option)
-    functions = {"main": kernel([(run.workload, lowering, run.first)], run.whole),
-                 **{f"pack_{name}": packed.function for name, packed in lowering.packed.items()}}
     given = {name: in_memory(value, tensor) for (name, tensor), value in zip(run.workload.inputs, run.inputs)}
     rooms = {name: untouched(packed.tensor) for name, packed in lowering.packed.items()}
-    calls = [(f"pack_{name}", [*(given[source] for source in sources_of(name, lowering)), room]) for name, room in rooms.items()]
+    packing = [(f"pack{i}_{name}", [*(given[source] for source in sources_of(name, lowering)), room])
+               for name, room in rooms.items()]
     main = [(given | rooms)[name] for name in arguments_of(run.workload, lowering)]
-    named = {name: function.with_attr("global_symbol", name) for name, function in functions.items()}
-    return emulated.execute(named, [*calls, ("main", [*main, untouched(run.whole)])], target)
+    named = {name: function.with_attr("global_symbol", name) for name, function in _functions(i, run, lowering).items()}
+    return emulated.Case(str(run), named, [*packing, (f"kernel{i}", [*main, untouched(run.whole)])])
 
 
 def untouched(tensor: Tensor) -> np.ndarray:

@@ -165,3 +165,24 @@ def test_masked_weights_are_stored_as_bitmap_and_kept_values(warm):
 def test_masked_weights_are_stored_whole_where_a_bitmap_would_be_larger(warm):
     state = freeze(prepared("conv:16/1 [*=magnitude-keep0.95+int8] classifier:5/1", warm)).state_dict()
     assert "layers.0.conv.weight" in state
+
+
+@pytest.mark.parametrize("token", ["svd-rank8", "tensor_train-rank4"])
+@pytest.mark.parametrize("width", [32, 600])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_name_their_layer(token, width, value, warm):
+    candidate = Candidate.parse(f"conv:{width}/2 mbconv-expand1:{width}/1 [project={token}] classifier:5/1")
+    network = build(candidate, SHAPE)
+    network.get_submodule("layers.1.project").weight.data[3, 4] = value
+    with pytest.raises(SpaceError, match=f"layers.1.project: the trained weights are not finite"):
+        prepare(network, candidate, torch.randn(2, *SHAPE), warm(SHAPE))
+
+
+@pytest.mark.parametrize("token", ["svd-rank8", "tensor_train-rank4", "kronecker-terms2"])
+@pytest.mark.parametrize("width", [32, 600])
+def test_compressed_weights_that_are_not_finite_after_training_name_their_layer(token, width, warm):
+    graph = prepared(f"conv:{width}/2 mbconv-expand1:{width}/1 [project={token}] classifier:5/1", warm)
+    weights = [value for name, value in graph.get_submodule("layers.1.project").named_parameters() if "weight" in name]
+    weights[0].data[0] = float("nan")
+    with pytest.raises(SpaceError, match="layers.1.project.*: weight is not finite"):
+        freeze(graph)
