@@ -22,8 +22,7 @@ from tests.cases._draw import images_or_rows
 COUNTS = [20, pytest.param(200, marks=pytest.mark.slow)]
 TARGETS = ["local", *(["x86-64-v3"] if "avx2" in TARGET.features else [])]
 BOARDS = [name for name in names() if load(name).triple]
-COUNTS_ON = [*zip(TARGETS, (20, 8)), *(pytest.param(target, 200, marks=pytest.mark.slow) for target in TARGETS),
-             *(pytest.param(board, 120, marks=pytest.mark.slow) for board in BOARDS)]
+COUNTS_ON = [*zip(TARGETS, (20, 8)), *(pytest.param(target, 200, marks=pytest.mark.slow) for target in (*TARGETS, *BOARDS))]
 # Layers that are computed from packed weights by byte shuffles, on x86 alone; elsewhere their weights are unpacked at load.
 ON_X86 = {f"int8_linear_unpack_{name}" for name in ("bits", "pow2", "signs", "ternary")} | {"linear_unpack_codebook"}
 
