@@ -189,10 +189,10 @@ class _Builder:
 
     def _crew(self, groups: list[Group]) -> int:
         """The threads of the network's crew: one if gathering them would take longer than they can save."""
-        if sum(self._trial(part.workload).us for group in groups for part in group.parts) < WORTH_A_CREW_US:
+        alone_us = sum(self._lower(part.workload)[0].us for group in groups for part in group.parts)
+        if self.target.threads == 1 or alone_us < WORTH_A_CREW_US:
             return 1
-        if self.target.threads > 1:
-            self.objects.add_c(CREW)
+        self.objects.add_c(CREW)
         return self.target.threads
 
     def _calls(self, group: Group) -> list[Call]:
