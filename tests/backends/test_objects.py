@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import backends.compile
 import spaces.ops
 from backends.channels import blocks_of
 from backends.compile import compile_program
@@ -70,9 +71,18 @@ def test_measuring_again_builds_again(compiled):
     assert compiled(program(), retune=True) == everything > compiled(program()) == 0
 
 
-def test_kernels_compiled_for_another_target_are_not_used(compiled):
+def test_kernels_compiled_for_another_target_are_not_used(compiled, monkeypatch):
+    monkeypatch.setattr(backends.compile, "WORTH_A_CREW_US", 0)
     everything = compiled(program())
-    assert compiled(program(), replace(TARGET, threads=2)) in (everything, everything + 1)  # a crew, if it pays
+    assert compiled(program(), replace(TARGET, threads=2)) == everything + 1  # the crew's code
+
+
+@pytest.mark.parametrize("worth_us, crews", [(0, 1), (1e9, 0)])
+def test_a_crew_is_linked_where_the_network_takes_long_enough(worth_us, crews, compiled, monkeypatch, tmp_path):
+    monkeypatch.setattr(backends.compile, "WORTH_A_CREW_US", worth_us)
+    compiled(program(), replace(TARGET, threads=2))
+    with sqlite3.connect(tmp_path / "kernels.db") as file:
+        assert file.execute("SELECT COUNT(*) FROM objects WHERE symbol LIKE 'crew%'").fetchone() == (crews,)
 
 
 def test_damaged_code_is_built_again(compiled, tmp_path):

@@ -174,7 +174,7 @@ def test_weights_that_are_not_finite_name_their_layer(token, width, value, warm)
     candidate = Candidate.parse(f"conv:{width}/2 mbconv-expand1:{width}/1 [project={token}] classifier:5/1")
     network = build(candidate, SHAPE)
     network.get_submodule("layers.1.project").weight.data[3, 4] = value
-    with pytest.raises(SpaceError, match=f"layers.1.project: the trained weights are not finite"):
+    with pytest.raises(SpaceError, match="layers.1.project: the trained weights are not finite"):
         prepare(network, candidate, torch.randn(2, *SHAPE), warm(SHAPE))
 
 
