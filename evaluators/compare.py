@@ -1,5 +1,9 @@
 """Times of one network in several runtimes, taken in turns: each round times every runtime once, so that
-whatever slows the machine down slows all of them. Ratios are taken within rounds."""
+whatever slows the machine down slows all of them. Ratios are taken within rounds.
+
+After another's turn a network finds its weights out of the caches and its threads asleep: the first runs of a turn are not
+timed, so that a sample is, as in `backends.measure`, of inferences in a row.
+"""
 
 import time
 from collections.abc import Callable
@@ -9,6 +13,7 @@ from statistics import median
 from backends.measure import median_interval
 
 SAMPLE_S, ROUNDS, WARM_UP_S = 0.01, 21, 0.3
+UNTIMED_RUNS = 3
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ def in_turns(runners: dict[str, Callable], rounds: int = ROUNDS) -> dict[str, Ti
     for turn in range(rounds):
         order = list(runners)[turn % len(runners):] + list(runners)[:turn % len(runners)]
         for name in order:
+            _seconds(runners[name], UNTIMED_RUNS)
             samples[name].append(1e3 * _seconds(runners[name], runs[name]))
     return {name: Timing(tuple(taken)) for name, taken in samples.items()}
 
