@@ -130,7 +130,7 @@ def _values(sequence: Sequence, images: Mapping, result) -> dict:
     from tvm.tirx.script.builder import ir as T
 
     memory = {name: buffer.data for name, buffer in images.items()} | {sequence.memory(sequence.output): result.data}
-    memory |= _planned(sequence.lives())
+    memory |= _planned(sequence.lives(), sequence.threads)
     described = [name for name in sequence.tensors if sequence.memory(name) in memory]
     arrays = T.Bind(T.tvm_stack_alloca("array", len(described)))
     for index, name in enumerate(described):
@@ -138,11 +138,11 @@ def _values(sequence: Sequence, images: Mapping, result) -> dict:
     return {name: (TENSOR, T.tvm_struct_get(arrays, index, 0, "handle")) for index, name in enumerate(described)}
 
 
-def _planned(lives: Mapping[str, Life]) -> dict:
+def _planned(lives: Mapping[str, Life], threads: int) -> dict:
     """Pointers to the places of intermediate results in one block."""
     from tvm.tirx.script.builder import ir as T
 
-    placed = places(lives)
+    placed = places(lives, threads)
     block = T.alloc_buffer((max(LEAST_BLOCK, total(placed, lives)),), "uint8", scope="global")
     return {name: T.handle_add_byte_offset(block.data, offset) for name, offset in placed.items()}
 

@@ -2,7 +2,7 @@
 products for m^2 results where the direct sum takes 9 m^2.
 
 Y = A^T [ sum over c of (G g G^T) * (B^T d B) ] A. Each of the (m + 2)^2 places is a product of matrices
-[tiles, inputs] x [inputs, outputs]. A strip of tile rows is transformed, multiplied and transformed back
+[tiles, inputs] x [inputs, outputs]. A strip of tiles is transformed, multiplied and transformed back by one thread
 while it lies in the cache; weights are transformed when a network is loaded.
 """
 
@@ -20,6 +20,8 @@ from backends.workload import CHANNELS_LAST, Lowering, Packed, Tensor
 
 # Multiply-adds below which the transforms cost more than they save.
 LEAST_WORK = 100_000
+# The share of tiles that may be computed twice so that strips have one size.
+MOST_TWICE = 0.03
 Matrix = tuple[tuple[float, ...], ...]
 
 
@@ -77,14 +79,22 @@ def _combined(row: tuple[float, ...], values: list, lanes: int):
 
 @dataclass(frozen=True)
 class _Plan:
-    """Sizes: results a side `m`, inputs a side `size`, tiles (rows, columns), tile rows of a strip."""
+    """Results a side of a tile `m`, tiles (rows, columns) of the image, tiles of a `strip`, which follow each other row by row.
+
+    The last strip begins earlier where strips do not divide the tiles: what overlaps is computed twice with one result."""
 
     m: int
     tiles: tuple[int, int]
     strip: int
 
+    @classmethod
+    def of(cls, workload, m: int, strip: int = 1) -> "_Plan":
+        height, width = workload.out.shape[2:]
+        return cls(m, (-(-height // m), -(-width // m)), strip)
+
     @property
     def size(self) -> int:
+        """Inputs a side."""
         return self.m + 2
 
     @property
@@ -93,38 +103,54 @@ class _Plan:
 
     @property
     def count(self) -> int:
-        """Tiles of a strip."""
-        return self.strip * self.tiles[1]
+        """Tiles of the image."""
+        return self.tiles[0] * self.tiles[1]
+
+    @property
+    def strips(self) -> int:
+        return -(-self.count // self.strip)
+
+    def begin(self, strip):
+        """The first tile of a strip."""
+        from tvm import tirx
+
+        return strip * self.strip if self.count % self.strip == 0 else tirx.min(strip * self.strip, self.count - self.strip)
+
+    def corner(self, tile):
+        """The first result (row, column) of a tile."""
+        return tile // self.tiles[1] * self.m, tile % self.tiles[1] * self.m
 
 
 def winograd_options(workload, target) -> list[dict]:
-    """Both tile sizes, strips of one size that fills a product's tile and of all rows, each with its best tiling."""
+    """Both tile sizes, strips of two sizes, each with its best tiling."""
     options = []
     for m in TRANSFORMS:
-        window, tiles = Window.of(workload), _tiles(workload, m)
-        strips = [r for r in range(1, tiles[0] + 1) if tiles[0] % r == 0]
-        small = next((r for r in strips if r * tiles[1] >= target.registers // 2), tiles[0])
-        for strip in sorted({small, next((r for r in strips if r >= 2 * small), small)}):
-            inner = product_options(_inner(window, _Plan(m, tiles, strip)), target, FLOAT, 1)[0]
+        window, count = Window.of(workload), _Plan.of(workload, m).count
+        for strip in _strip_sizes(count, target.threads, target.registers // 2):
+            inner = product_options(_inner(window, strip), target, FLOAT, 1)[0]
             options.append({"m": m, "strip": strip, **inner})
     return options
 
 
-def _tiles(workload, m: int) -> tuple[int, int]:
-    height, width = workload.out.shape[2:]
-    return -(-height // m), -(-width // m)
+def _strip_sizes(tiles: int, threads: int, least: int) -> set[int]:
+    """The smallest strip of at least so many tiles, which fill a product's tile, and one of twice as many: each thread has as
+    many strips, and few tiles are computed twice. With fewer tiles than that a strip to a thread."""
+    sizes = [-(-tiles // strips) for strips in range(threads, tiles + 1, threads)]
+    waste = [strips * size / tiles - 1 for strips, size in zip(range(threads, tiles + 1, threads), sizes)]
+    fitting = [size for size, twice in zip(sizes, waste) if size >= least and twice <= MOST_TWICE] or [-(-tiles // threads)]
+    return {min(fitting), min((size for size in fitting if size >= 2 * min(fitting)), default=min(fitting))}
 
 
-def _inner(window: Window, plan: _Plan) -> Window:
+def _inner(window: Window, tiles: int) -> Window:
     """The product of one place of a strip, as a 1x1 convolution of a row of tiles."""
-    row, one = (1, plan.count), (1, 1)
+    row, one = (1, tiles), (1, 1)
     return Window(1, window.inputs, window.outputs, row, one, one, (0, 0), one, row, 1)
 
 
 def winograd(workload, target, option: dict) -> Lowering:
     """The kernel of (x, weight, bias)."""
-    window, plan = Window.of(workload), _Plan(option["m"], _tiles(workload, option["m"]), option["strip"])
-    inner, lanes = _inner(window, plan), target.lanes
+    window, plan = Window.of(workload), _Plan.of(workload, option["m"], option["strip"])
+    inner, lanes = _inner(window, plan.strip), target.lanes
     packed = _packed(workload["weight"], option, lanes)
     threads = target.threads_for(workload.out.size * window.inputs * 2 // target.lanes)
     covered = replace(window, out=(plan.tiles[0] * plan.m, plan.tiles[1] * plan.m))
@@ -139,29 +165,28 @@ def winograd(workload, target, option: dict) -> Lowering:
                     sink.put(last_step(workload, total, [load(b, c, lanes) for b in bias], lanes), n, y, x, c, lanes)
         with loop_unless_one(window.batch) as n:
             image = bordered(x.of_image(n), workload["x"], covered, 0.0, lanes, threads)
-            strips = plan.tiles[0] // plan.strip
-            inside = threads > 1 and strips % threads != 0  # several threads to a strip, or a strip to a thread
-            with loop(strips, threads > 1 and not inside) as strip:
-                given = scratch(plan.places * plan.count * window.inputs, "float32")
-                made = scratch(plan.places * plan.count * window.outputs, "float32")
-                _transform_inputs(plan, window, image, strip * plan.strip, given, lanes, inside)
-                with loop(plan.places, inside) as place:
-                    view = View(given, place * plan.count * window.inputs, 0, 0, window.inputs, 1)
+            with loop(plan.strips, threads > 1) as strip:
+                given = scratch(plan.places * plan.strip * window.inputs, "float32")
+                made = scratch(plan.places * plan.strip * window.outputs, "float32")
+                first = bind(plan.begin(strip))
+                _transform_inputs(plan, window, image, first, given, lanes)
+                with loop(plan.places) as place:
+                    view = View(given, place * plan.strip * window.inputs, 0, 0, window.inputs, 1)
 
                     def keep(sums, y, x, c, lanes):
-                        store(made, sums, (place * plan.count + x) * window.outputs + c, lanes)
+                        store(made, sums, (place * plan.strip + x) * window.outputs + c, lanes)
                     base = place * (packed.tensor.size // plan.places)
                     product(inner, FLOAT, lanes, None, option, view, buffers["weight"], base, 0, keep)
-                _transform_outputs(plan, window, made, strip * plan.strip, n, finish, lanes, inside)
+                _transform_outputs(plan, window, made, first, n, finish, lanes)
     return Lowering(body, {"weight": packed})
 
 
-def _transform_inputs(plan: _Plan, window: Window, image: View, first_row, given, lanes: int, parallel: bool) -> None:
+def _transform_inputs(plan: _Plan, window: Window, image: View, begin, given, lanes: int) -> None:
     first, second = TRANSFORMS[plan.m].inputs
     for c, width in _channel_loops(window.inputs, lanes):
-        with loop(plan.count, parallel) as tile, c as channel:
-            row, column = tile // plan.tiles[1], tile % plan.tiles[1]
-            corner = bind(image.at(0, (first_row + row) * plan.m, column * plan.m, channel))
+        with loop(plan.strip) as tile, c as channel:
+            row, column = plan.corner(begin + tile)
+            corner = bind(image.at(0, row, column, channel))
             half = scratch(plan.places * width, "float32", registers=True)
             for j in range(plan.size):
                 values = [bind(load(image.buffer, corner + i * image.row + j * image.column, width, image.channel))
@@ -171,25 +196,25 @@ def _transform_inputs(plan: _Plan, window: Window, image: View, first_row, given
             for i in range(plan.size):
                 values = [load(half, (i * plan.size + j) * width, width) for j in range(plan.size)]
                 for j, value in enumerate(applied(second, applied(first, values, width), width)):
-                    to = ((i * plan.size + j) * plan.count + tile) * window.inputs + channel
+                    to = ((i * plan.size + j) * plan.strip + tile) * window.inputs + channel
                     store(given, value, to, width)
 
 
-def _transform_outputs(plan: _Plan, window: Window, made, first_row, n, finish, lanes: int, parallel: bool) -> None:
+def _transform_outputs(plan: _Plan, window: Window, made, begin, n, finish, lanes: int) -> None:
     first, second = TRANSFORMS[plan.m].outputs
     for c, width in _channel_loops(window.outputs, lanes):
-        with loop(plan.count, parallel) as tile, c as channel:
-            row, column = tile // plan.tiles[1], tile % plan.tiles[1]
+        with loop(plan.strip) as tile, c as channel:
+            row, column = plan.corner(begin + tile)
             half = scratch(plan.m * plan.size * width, "float32", registers=True)
             for j in range(plan.size):
-                values = [bind(load(made, ((i * plan.size + j) * plan.count + tile) * window.outputs + channel, width))
+                values = [bind(load(made, ((i * plan.size + j) * plan.strip + tile) * window.outputs + channel, width))
                           for i in range(plan.size)]
                 for i, value in enumerate(applied(second, applied(first, values, width), width)):
                     store(half, value, (i * plan.size + j) * width, width)
             for i in range(plan.m):
                 values = [load(half, (i * plan.size + j) * width, width) for j in range(plan.size)]
                 for j, value in enumerate(applied(second, applied(first, values, width), width)):
-                    finish(value, n, (first_row + row) * plan.m + i, column * plan.m + j, channel, width)
+                    finish(value, n, row + i, column + j, channel, width)
 
 
 def _channel_loops(channels: int, lanes: int):
