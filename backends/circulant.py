@@ -15,7 +15,7 @@ from backends.channels import blocks_of
 from backends.emit import cast, clamp, constant, load, loop, scratch, store
 from backends.nest import loop_unless_one, shared
 from backends.packing import arranged
-from backends.product import product, product_options, work
+from backends.product import product, product_options, threads_for
 from backends.view import View, sides
 from backends.window import Window
 from backends.workload import CHANNELS_LAST, Lowering, Packed, Tensor
@@ -99,7 +99,7 @@ def circulant(workload, target) -> Lowering:
 
 def _product(window: Window, target, option: dict, view: View, weights, size: int, finish) -> None:
     """Every frequency is a group; its inputs lie (column, part) apart."""
-    with shared(target.threads_for(work(window) // target.lanes)) as share, loop_unless_one(window.groups) as g:
+    with shared(threads_for(window, target, FLOAT)) as share, loop_unless_one(window.groups) as g:
         image = view.from_channel(g * window.group_inputs * PARTS) if window.groups > 1 else view
         product(window, FLOAT, target.lanes, share, option, image, weights, g * (size // window.groups),
                 g * window.group_outputs, finish)

@@ -12,7 +12,7 @@ from backends.emit import clamp, load
 from backends.epilogue import integer_epilogue
 from backends.nest import loop_unless_one, shared
 from backends.packing import with_sums
-from backends.product import Arithmetic, product, product_options, work
+from backends.product import Arithmetic, part_of, product, product_options, threads_for
 from backends.sink import Sink
 from backends.view import View
 from backends.window import Window, bordered, regrouped
@@ -30,7 +30,8 @@ class Ending:
 
 def convolution_options(workload, target, arithmetic: Arithmetic) -> list[dict]:
     """See `product_options`."""
-    return product_options(_window(workload, arithmetic), target, arithmetic)
+    window = _window(workload, arithmetic)
+    return product_options(part_of(window, threads_for(window, target, arithmetic)), target, arithmetic)
 
 
 def convolution(workload, target, option: dict, arithmetic: Arithmetic, ending: Ending | None = None,
@@ -41,7 +42,7 @@ def convolution(workload, target, option: dict, arithmetic: Arithmetic, ending: 
     blocks = blocks_of(window.group_outputs, target.lanes, option["vectors"])
     packed = arithmetic.pack(workload["weight"], blocks, window.groups)
     fill = dict(workload.arguments).get("zero_point", 0)
-    threads = target.threads_for(work(window) // arithmetic.chunk // target.lanes)
+    threads = threads_for(window, target, arithmetic)
 
     def body(buffers, sink):
         image, results = merged_views(workload, buffers, sink)

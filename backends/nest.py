@@ -13,7 +13,7 @@ ORDERS = {"channels": ("channels", "rows", "columns"), "pixels": ("rows", "colum
 # Threads share the first of these loops that divides about evenly, or the one that divides best. Pixels come first, so that
 # from kernel to kernel a thread goes on with what its own core has computed and still has in its cache.
 SHARED_FIRST = ("rows", "columns", "channels")
-EVEN = 0.9
+EVEN = 0.8
 
 
 @contextmanager

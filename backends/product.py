@@ -7,7 +7,7 @@ inputs are read one by one they may lie in any layout, and a kernel larger than 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product as product_of
 from math import ceil
 from typing import Any
@@ -22,6 +22,8 @@ from backends.window import Window
 NARROW_VECTOR = 0.5
 # Vector operations below which options differ by less than a microsecond, and one is as good as four.
 SMALL_WORK = 5_000
+# Pixels with which a thread makes use enough of each weight that it loads.
+FEWEST_PIXELS = 8
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,31 @@ def product(window: Window, arithmetic: Arithmetic, lanes: int, share: Share | N
 
     An option has pixels of a tile (rows, columns), vectors of a block, and the `outer` loop: "channels" or "pixels".
     """
-    blocks = blocks_of(window.group_outputs, lanes, option["vectors"])
-    rows, columns = tiles_of(window.out[0], option["rows"]), tiles_of(window.out[1], option["columns"])
+    blocks, begin = blocks_of(window.group_outputs, lanes, option["vectors"]), 0
+    part = part_of(window, share.threads) if share else window
+    if part is not window:
+        begin, share = bind(_first_column(window, part, share)), None
+    rows, columns = tiles_of(part.out[0], option["rows"]), tiles_of(part.out[1], option["columns"])
     for block, r, c in product_of(blocks, rows, columns):
         extents = {"channels": block.count, "rows": r.count, "columns": c.count}
         with nest(extents, option["outer"], share) as index:
             _tile(window, arithmetic, block, index["channels"], (r.start + index["rows"] * r.size, r.size),
-                  (c.start + index["columns"] * c.size, c.size), image, weights, base, first, finish)
+                  (begin + c.start + index["columns"] * c.size, c.size), image, weights, base, first, finish)
+
+
+def part_of(window: Window, threads: int) -> Window:
+    """One thread's window where the pixels lie in one row: as many of them for each thread, so that it goes on with what its own
+    core has in its cache; the whole window, to be shared in tiles, where it has rows or too few pixels."""
+    pixels = ceil(window.out[1] / threads)
+    return replace(window, out=(1, pixels)) if threads > 1 and window.out[0] == 1 and pixels >= FEWEST_PIXELS else window
+
+
+def _first_column(window: Window, part: Window, share: Share):
+    """Where a thread's part begins: the last ones earlier if parts do not divide the pixels, which are then computed twice with
+    one result."""
+    from tvm import tirx
+
+    return tirx.min(share.thread * part.out[1], window.out[1] - part.out[1])
 
 
 @dataclass(frozen=True)
@@ -138,6 +158,11 @@ def product_options(window: Window, target, arithmetic: Arithmetic, count: int =
     """The tilings with the least estimated time, best first; fewer where the whole product takes microseconds."""
     ranked = sorted(_tilings(window, target), key=lambda option: _cycles(window, target, arithmetic, option))
     return ranked[:count if work(window) // target.lanes >= SMALL_WORK else 1]
+
+
+def threads_for(window: Window, target, arithmetic: Arithmetic) -> int:
+    """Threads that share a product."""
+    return target.threads_for(work(window) // arithmetic.chunk // target.lanes)
 
 
 def work(window: Window) -> int:

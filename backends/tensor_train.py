@@ -12,7 +12,7 @@ from backends.channels import blocks_of
 from backends.emit import clamp, constant, load, loop, scratch, store
 from backends.nest import shared
 from backends.packing import arranged
-from backends.product import product, product_options, work
+from backends.product import product, product_options, threads_for
 from backends.view import View, sides
 from backends.window import Window
 from backends.workload import CHANNELS_LAST, Lowering, Packed, Tensor
@@ -126,7 +126,7 @@ def train(workload, target) -> Lowering:
             last = stage is stages[-1]
             result = None if last else scratch(stage.window.out[0] * stage.window.outputs * stage.done, "float32")
             finish = _to_sink(workload, buffers, sink, stage) if last else _to_memory(result, stage)
-            with shared(target.threads_for(work(stage.window) // target.lanes)) as share:
+            with shared(threads_for(stage.window, target, FLOAT)) as share:
                 product(stage.window, FLOAT, target.lanes, share, option, stage.view(source), buffers[stage.name], 0, 0, finish)
             source = result
     return Lowering(body, packed)

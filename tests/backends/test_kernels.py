@@ -49,11 +49,12 @@ def test_every_kernel_file_is_reached_by_the_cases_on_some_processor(op, tmp_pat
     assert not missing
 
 
+@pytest.mark.parametrize("threads", [2, 3])
 @pytest.mark.parametrize("op", ops())
-def test_two_threads_compute_what_numpy_does(op, monkeypatch):
-    """Work of any size is shared, so that a thread may get little or nothing."""
+def test_threads_compute_what_numpy_does(op, threads, monkeypatch):
+    """Work of any size is shared, so that a thread may get little or nothing, and parts may overlap."""
     monkeypatch.setattr(backends.target, "PARALLEL_WORK", 0)
-    target = replace(TARGET, threads=2)
+    target = replace(TARGET, threads=threads)
     assert not failures([run for each in served(op, 4, target) for run in each], target)
 
 
