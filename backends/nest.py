@@ -33,6 +33,10 @@ class Share:
     thread: Any
     threads: int
 
+    def part_of(self, extent: int) -> tuple[Any, Any]:
+        """Where the thread's turns of a loop begin and end."""
+        return self.thread * extent // self.threads, (self.thread + 1) * extent // self.threads
+
 
 @contextmanager
 def shared(threads: int) -> Iterator[Share | None]:
@@ -63,7 +67,7 @@ def nest(extents: dict[str, int], outer: str, share: Share | None = None) -> Ite
 
 def _part(extent: int, share: Share):
     """The loop over one thread's turns."""
-    return loop_between(share.thread * extent // share.threads, (share.thread + 1) * extent // share.threads)
+    return loop_between(*share.part_of(extent))
 
 
 def _evenness(extent: int, threads: int) -> float:

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from backends.channels import blocks_of
-from backends.emit import constant, load, loop, scratch, store
-from backends.nest import loop_unless_one, nest, shared
+from backends.emit import constant, load, loop_between, scratch, store
+from backends.nest import loop_unless_one, shared
 from backends.view import View, sides
 from backends.window import Window
 from backends.windowed import Reduction, windowed, windowed_options
@@ -53,30 +53,53 @@ def _pair(sides: tuple[int, ...]) -> tuple[int, int]:
 
 
 def global_mean(workload: Workload, target) -> Lowering:
-    """The mean over all pixels: sums of a block of channels stay in registers."""
+    """The mean over all pixels: sums of a block of channels stay in registers. Each thread sums the pixels that it has likely
+    computed and still has in its own core's cache; the sums of all are few."""
     (name, tensor), = workload.tensors
     batch, channels, height, width = sides(tensor)
+    threads, pixels = target.threads_to_fetch(tensor.size // target.lanes), height * width
+    blocks = blocks_of(channels, target.lanes, MEAN_VECTORS)
 
     def body(buffers, sink):
         with loop_unless_one(batch) as n:
-            x = View.of(buffers[name], tensor).of_image(n)
-            with shared(target.threads_for(tensor.size // target.lanes)) as share:
-                for block in blocks_of(channels, target.lanes, MEAN_VECTORS):
-                    with nest({"channels": block.count, "rows": 1, "columns": 1}, "channels", share) as index:
-                        _block(x, height, width, block, block.first + index["channels"] * block.width, n, sink)
+            x, count = View.of(buffers[name], tensor).of_image(n).flat(), pixels
+            if threads > 1:
+                x, count = _sums_by_threads(x, blocks, pixels, channels, threads), threads
+            _sums(x, blocks, 0, count, _means(sink, n, pixels))
     return Lowering(body)
 
 
-def _block(x: View, height: int, width: int, block, first, n, sink) -> None:
-    sums = scratch(sum(v.lanes for v in block.vectors), "float32", registers=True)
-    places, place = [], 0
-    for vector in block.vectors:
-        store(sums, constant(0.0, "float32", vector.lanes), place, vector.lanes)
-        places, place = [*places, (vector, place)], place + vector.lanes
-    with loop(height) as y, loop(width) as column:
-        for vector, place in places:
-            value = load(x.buffer, x.at(0, y, column, first + vector.start), vector.lanes, x.channel)
-            store(sums, load(sums, place, vector.lanes) + value, place, vector.lanes)
-    for vector, place in places:
-        mean = load(sums, place, vector.lanes) * constant(1.0 / (height * width), "float32", vector.lanes)
-        sink.put(mean, n, 0, 0, first + vector.start, vector.lanes)
+def _sums_by_threads(x: View, blocks, pixels: int, channels: int, threads: int) -> View:
+    """Each thread's sums, as pixels."""
+    sums = scratch(threads * channels, "float32")
+    with shared(threads) as share:
+        _sums(x, blocks, *share.part_of(pixels), _kept(sums, share.thread * channels))
+    return View(sums, 0, 0, 0, channels, 1)
+
+
+def _means(sink, n, pixels: int) -> Callable:
+    def finish(total, c, lanes):
+        sink.put(total * constant(1.0 / pixels, "float32", lanes), n, 0, 0, c, lanes)
+    return finish
+
+
+def _kept(buffer, begin) -> Callable:
+    return lambda total, c, lanes: store(buffer, total, begin + c, lanes)
+
+
+def _sums(x: View, blocks, begin, end, finish: Callable) -> None:
+    """`finish(total, c, lanes)` takes the sums of the columns from `begin` to `end` of a flat view."""
+    for block in blocks:
+        with loop_unless_one(block.count) as number:
+            first = block.first + number * block.width
+            sums = scratch(block.width, "float32", registers=True)
+            places, place = [], 0
+            for vector in block.vectors:
+                store(sums, constant(0.0, "float32", vector.lanes), place, vector.lanes)
+                places, place = [*places, (vector, place)], place + vector.lanes
+            with loop_between(begin, end) as column:
+                for vector, place in places:
+                    value = load(x.buffer, x.at(0, 0, column, first + vector.start), vector.lanes, x.channel)
+                    store(sums, load(sums, place, vector.lanes) + value, place, vector.lanes)
+            for vector, place in places:
+                finish(load(sums, place, vector.lanes), first + vector.start, vector.lanes)

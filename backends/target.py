@@ -14,7 +14,7 @@ LANES = (("avx512f", 16), ("avx2", 8), ("neon", 4), ("sse2", 4))
 # Vector operations that a thread must have to be worth waking, which takes about a microsecond.
 PARALLEL_WORK = 2_000
 # Vector operations that take as long as a vector from another core's cache.
-FETCH = 4
+FETCH = 8
 FIELDS = {"doc": str, "kind": str, "mcpu": str, "triple": str, "threads": int, "batch": int, "connection": str, "measure": dict}
 
 
