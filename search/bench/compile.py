@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from rich.console import Console
 from rich.table import Table
+from search.bench import console
 
 from backends.worker import Worker
 
@@ -69,4 +69,4 @@ def show(result: dict) -> None:
         tuning, built = (median(each[key] for each in result[name]) for key in ("tune_seconds", "kernels_built"))
         table.add_row(name, str(len(times)), f"{median(times):.2f}", f"{min(times):.2f} to {max(times):.2f}",
                       f"{tuning:.2f}", f"{built:g}")
-    Console().print(table)
+    console().print(table)

@@ -9,8 +9,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
+from search.bench import console
 
 from backends.worker import Worker
 
@@ -170,9 +170,9 @@ def show(result: dict) -> None:
         table.add_row(layer["layer"], f"{layer['weights']:,}", f"{layer['kept']:,}",
                       *(f"{layer['parts'].get(part, 0):,}" for part in columns.values()), f"{layer['bytes']:,}",
                       f"{8 * layer['bytes'] / layer['weights']:.2f}")
-    console = Console(width=150)
-    console.print(table)
+    out = console()
+    out.print(table)
     dense = 4 * sum(layer["weights"] for layer in result["layers"])
-    console.print(f"stored: {result['stored_bytes']:,} bytes ({result['file_bytes']:,} with the files' headers), the authors' file:"
+    out.print(f"stored: {result['stored_bytes']:,} bytes ({result['file_bytes']:,} with the files' headers), the authors' file:"
                   f" {result['published_bytes']:,}, dense float32 weights: {dense:,}. Every weight came back exactly; compiled for"
                   f" {result['target']} it runs in {result['latency_ms']:.2f} ms, {result['error']:.1e} from torch.")

@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from rich.console import Console
 from rich.table import Table
+from search.bench import console
 
 from backends.worker import Worker, WorkerError
 
@@ -121,15 +121,15 @@ def _compressed(token: str, shape: tuple[int, ...]):
 
 def show(result: dict) -> None:
     """A table a layer, and each method's break-even."""
-    console = Console(width=130)
+    out = console()
     for name, rows in result["layers"].items():
         table = Table(title=f"{name}: times smaller and faster than float32, target {result['target']}, one input")
         for column in ("setting", "bytes", "time, direct", "time, fastest", "weights", "kernels"):
             table.add_column(column)
         for token, row in rows.items():
             table.add_row(token, *_figures(row))
-        console.print(table)
-        console.print("from here on faster than the fastest:", ", ".join(_break_even(rows)) or "none")
+        out.print(table)
+        out.print("from here on faster than the fastest:", ", ".join(_break_even(rows)) or "none")
 
 
 def _figures(row: dict) -> tuple[str, ...]:

@@ -10,9 +10,8 @@ from math import exp, log
 from pathlib import Path
 from statistics import fmean
 
-from rich.console import Console
-
 from evaluators.quantised import Images, measure_on, measure_quantised
+from search.bench import console
 from search.bench.nets import LARGE, PEERS, SMALL, beside_peers, candidates, times
 
 TRAINED, WEIGHTS = "resnet20@32, trained", Path("models/resnet_cifar/resnet20-12fca82f.npz")
@@ -86,10 +85,10 @@ def _picking(convolution):
 
 def show(result: dict) -> None:
     """A table of times, ratios, agreement and accuracy."""
-    console = Console(width=200)
-    console.print(times(result, "8-bit integers", {
+    out = console()
+    out.print(times(result, "8-bit integers", {
         "same class as ONNX Runtime": lambda net: f"{net['agreement']:.1%}",
         "ONNX Runtime with itself": lambda net: f"{net['peer_agreement']:.1%}",
         "accuracy": lambda net: f"{net['accuracy']:.1%}" if "accuracy" in net else "",
         "ONNX Runtime's": lambda net: f"{net['peer_accuracy']:.1%}" if "accuracy" in net else ""}))
-    console.print(f"geometric mean {result['geometric_mean']:.3f}, random weights")
+    out.print(f"geometric mean {result['geometric_mean']:.3f}, random weights")

@@ -4,10 +4,10 @@ import sys
 from math import prod
 from statistics import median
 
-from rich.console import Console
 from rich.table import Table
 
 from backends.worker import Worker
+from search.bench import console
 from search.bench.nets import LARGE, LIMIT_S, SMALL
 
 LEAST_FLOPS = 1e6
@@ -83,8 +83,8 @@ def show(result: dict) -> None:
     for row in result["kernels"]:
         table.add_row(row["kind"], row["workload"], row["kernel"], f"{row['us']:.1f}", f"{row['gflops']:.1f}", row["bound"],
                       f"{row['percent_of_bound']:.0f}", f"{row['direct_percent_of_bound']:.0f}")
-    console = Console(width=200)
-    console.print(table)
+    out = console()
+    out.print(table)
     for kind, figures in result["median"].items():
-        console.print(f"{kind}: {figures['count']} kernels, median {figures['percent_of_bound']:.0f}% of the bound,"
+        out.print(f"{kind}: {figures['count']} kernels, median {figures['percent_of_bound']:.0f}% of the bound,"
                       f" {figures['direct_percent_of_bound']:.0f}% without Winograd")

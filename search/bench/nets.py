@@ -7,8 +7,8 @@ from math import exp, log
 from pathlib import Path
 from statistics import fmean
 
-from rich.console import Console
 from rich.table import Table
+from search.bench import console
 
 from backends.worker import Worker
 from evaluators.measured import measure_model
@@ -61,10 +61,10 @@ def beside_peers(name: str, target, measure: Callable, *arguments) -> dict:
 
 def show(result: dict) -> None:
     """A table of times and ratios."""
-    console = Console()
-    console.print(times(result, "float32", {"largest error": lambda net: f"{net['error']:.1e}"}))
+    out = console()
+    out.print(times(result, "float32", {"largest error": lambda net: f"{net['error']:.1e}"}))
     for group, mean in result["geometric_mean"].items():
-        console.print(f"{group}: geometric mean {mean:.3f}")
+        out.print(f"{group}: geometric mean {mean:.3f}")
 
 
 def times(result: dict, numbers: str, more: dict[str, Callable]) -> Table:

@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-from rich.console import Console
 from rich.table import Table
 
 from backends.measure import median_interval
 from backends.worker import Worker
+from search.bench import console
 from search.bench.nets import LARGE, LIMIT_S
 
 PASSES = 10
@@ -83,7 +83,7 @@ def show(result: dict) -> None:
         for slow in (False, True):
             if chosen := [one for one in passes if (one["fork_join_us"] > SLOW * quickest) == slow]:
                 table.add_row(name, *_figures(chosen), str(len(chosen)))
-    Console().print(table)
+    console().print(table)
 
 
 def _figures(passes: list[dict]) -> list[str]:

@@ -10,8 +10,8 @@ import tempfile
 import time
 from statistics import median
 
-from rich.console import Console
 from rich.table import Table
+from search.bench import console
 
 from backends.worker import Worker
 
@@ -114,7 +114,7 @@ def show(result: dict) -> None:
     for row in result["convolutions"]:
         table.add_row(row["convolution"], f"{row['seconds']:.2f}", f"{row['us']:.1f}", f"{row['metaschedule_seconds']:.0f}",
                       f"{row['metaschedule_us']:.1f}", f"{row['seconds_ratio']:.0f}", f"{row['us_ratio']:.2f}")
-    console = Console()
-    console.print(table)
-    console.print(f"medians: {result['median_seconds_ratio']:.0f} times our tuning time, kernels {result['median_us_ratio']:.2f}"
+    out = console()
+    out.print(table)
+    out.print(f"medians: {result['median_seconds_ratio']:.0f} times our tuning time, kernels {result['median_us_ratio']:.2f}"
                   " times as slow")

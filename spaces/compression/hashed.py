@@ -35,7 +35,7 @@ class Hashed(Compression):
         shape = list(layer.weight.shape)
         entries = max(1, round(self.keep * layer.weight.numel()))
         if parametrize.is_parametrized(layer, "weight"):
-            raise SpaceError(f"{self} cannot follow magnitude: kept and removed weights would share numbers")
+            raise SpaceError(f"{self}: weights are removed or share numbers already, and its table would mix them; take one of the two")
         parametrize.register_parametrization(layer, "weight", _module()(entries, shape))
         return layer
 

@@ -104,8 +104,11 @@ def test_centroids_that_training_brings_to_zero_do_not_change_what_is_kept():
     assert len(mask_of(layer).nonzero()) == form.arguments["values"].arguments["shape"][0]
 
 
-@pytest.mark.parametrize("token", ["product_quantised", "hashed"])
-def test_sharing_that_mixes_kept_and_removed_weights_is_refused(token):
-    layer = parse("compression", "magnitude").prepare(torch.nn.Linear(20, 10))
-    with pytest.raises(SpaceError, match=f"{token} cannot follow magnitude"):
+@pytest.mark.parametrize("earlier, token, message", [
+    ("magnitude", "product_quantised", "product_quantised cannot follow magnitude"),
+    ("magnitude", "hashed", "hashed: weights are removed or share numbers already"),
+    ("circulant-block4", "hashed", "hashed: weights are removed or share numbers already")])
+def test_sharing_that_mixes_what_an_earlier_method_made_is_refused(earlier, token, message):
+    layer = parse("compression", earlier).prepare(torch.nn.Linear(20, 10))
+    with pytest.raises(SpaceError, match=message):
         parse("compression", token).prepare(layer)
