@@ -7,9 +7,9 @@ from pathlib import Path
 from statistics import median
 
 from rich.table import Table
-from search.bench import console
 
 from backends.worker import Worker
+from search.bench import console
 
 NETWORK, SIZE = "mobilenet_v2", 224
 # The eighth of the seventeen blocks, 64 channels at 14x14, behind the stem's three modules; it expands 6 times.

@@ -10,9 +10,9 @@ import tempfile
 from pathlib import Path
 
 from rich.table import Table
-from search.bench import console
 
 from backends.worker import Worker
+from search.bench import console
 
 SOURCE = "https://github.com/songhan/SqueezeNet-Deep-Compression"
 PUBLISHED, DECODED = "compressed_SqueezeNet.net", "squeezenet_v1.0_deepcompressed_fp32.npz"

@@ -12,9 +12,9 @@ from pathlib import Path
 from statistics import median
 
 from rich.table import Table
-from search.bench import console
 
 from backends.worker import Worker, WorkerError
+from search.bench import console
 
 LAYERS = {"3x3 256-256 14x14": (256, 256, 3, 14), "3x3 64-64 56x56": (64, 64, 3, 56), "1x1 256-256 14x14": (256, 256, 1, 14),
           "1x1 96-24 56x56": (96, 24, 1, 56), "dense 4096-4096": (4096, 4096, 0, 0), "dense 1280-1000": (1280, 1000, 0, 0)}

@@ -11,9 +11,9 @@ import time
 from statistics import median
 
 from rich.table import Table
-from search.bench import console
 
 from backends.worker import Worker
+from search.bench import console
 
 TRIALS, LIMIT_S, BUILD_LIMIT_S = 64, 3600.0, 120.0
 # inputs, side, outputs, kernel, stride, groups: from MobileNetV2, SqueezeNet and ResNet-20
