@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.cores import apart, cores
+from backends.cores import apart, cores, fork_join_us
 from backends.worker import Worker
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2,
@@ -21,11 +21,10 @@ def places() -> dict[int, set[int]]:
 def measured_on_two_threads(allowed: list[int]) -> dict:
     """In a process that may use the `allowed` cores, whose thread pool has started: who is where while its threads are
     apart, and where the caller may be afterwards."""
-    from backends.roofline import measure_roofline
     from backends.target import load
 
     os.sched_setaffinity(0, allowed)
-    measure_roofline(replace(load("local"), threads=2))
+    fork_join_us(replace(load("local"), threads=2), loops=1, rounds=1)
     with apart(2):
         during, caller = places(), os.sched_getaffinity(0)
     return {"during": during, "caller": caller, "after": cores()}
