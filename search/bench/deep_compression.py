@@ -174,5 +174,5 @@ def show(result: dict) -> None:
     out.print(table)
     dense = 4 * sum(layer["weights"] for layer in result["layers"])
     out.print(f"stored: {result['stored_bytes']:,} bytes ({result['file_bytes']:,} with the files' headers), the authors' file:"
-                  f" {result['published_bytes']:,}, dense float32 weights: {dense:,}. Every weight came back exactly; compiled for"
-                  f" {result['target']} it runs in {result['latency_ms']:.2f} ms, {result['error']:.1e} from torch.")
+              f" {result['published_bytes']:,}, dense float32 weights: {dense:,}. Every weight came back exactly; compiled for"
+              f" {result['target']} it runs in {result['latency_ms']:.2f} ms, {result['error']:.1e} from torch.")

@@ -87,4 +87,4 @@ def show(result: dict) -> None:
     out.print(table)
     for kind, figures in result["median"].items():
         out.print(f"{kind}: {figures['count']} kernels, median {figures['percent_of_bound']:.0f}% of the bound,"
-                      f" {figures['direct_percent_of_bound']:.0f}% without Winograd")
+                  f" {figures['direct_percent_of_bound']:.0f}% without Winograd")

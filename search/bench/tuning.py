@@ -117,4 +117,4 @@ def show(result: dict) -> None:
     out = console()
     out.print(table)
     out.print(f"medians: {result['median_seconds_ratio']:.0f} times our tuning time, kernels {result['median_us_ratio']:.2f}"
-                  " times as slow")
+              " times as slow")
