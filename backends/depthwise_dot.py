@@ -13,8 +13,8 @@ from itertools import product as product_of
 from math import ceil
 
 from backends.dot import vnni
-from backends.emit import bind, clamp, constant, function, load, loop, scratch, store
-from backends.epilogue import UPPER_HALF, upper_steps
+from backends.emit import bind, cast, constant, function, load, loop, scratch, store
+from backends.epilogue import whole_steps
 from backends.nest import loop_unless_one, nest, shared
 from backends.packing import pack_bytes
 from backends.product import SMALL_WORK
@@ -53,7 +53,7 @@ class _Pixels:
 def serves_dot(workload) -> bool:
     """16 channels and more, from bytes to bytes, channels last."""
     last = workload["x"].layout == CHANNELS_LAST
-    return last and workload.out.dtype == "uint8" and workload.out.shape[1] >= WIDTHS[0] and workload["shift"] in UPPER_HALF
+    return last and workload.out.dtype == "uint8" and workload.out.shape[1] >= WIDTHS[0]
 
 
 def dot_options(workload, target) -> list[dict]:
@@ -168,11 +168,9 @@ class _Tile:
     def _result(self, sums, at: int, base, lanes: int):
         """uint8 of one pixel, channels in order."""
         part, work = lanes // ROWS, self.workload
-        steps = [upper_steps(load(sums, at + j * part, part), load(self.buffers["scale"], base + j * part, part),
-                             work["shift"], work["out_zero_point"], part) for j in range(ROWS)]
-        low, high = work["low"], work["high"]
-        bounds = (low if low > 0 else float("-inf"), high if high < 255 else float("inf"))
-        return clamp(_packed(steps, lanes), *(int(b) if abs(b) < 256 else b for b in bounds), "uint8", lanes)
+        real = [cast(load(sums, at + j * part, part), "float32", part) * load(self.buffers["scale"], base + j * part, part)
+                for j in range(ROWS)]
+        return _packed([whole_steps(r, work["out_zero_point"], part, (work["low"], work["high"])) for r in real], lanes)
 
 
 def _interleaved(rows: list, lanes: int) -> list:
@@ -225,11 +223,12 @@ def _in_word_order(values: Tensor, vectors: tuple[_Channels, ...]) -> Packed:
     def body(stored, packed):
         for channel, at, lanes in _places(vectors, 1):
             store(packed, load(stored, channel), at(0))
-    return Packed(function([values, _room(vectors, 1)], body), _room(vectors, 1))
+    room = _room(vectors, 1, values.dtype)
+    return Packed(function([values, room], body), room)
 
 
-def _room(vectors: tuple[_Channels, ...], rows: int) -> Tensor:
-    return Tensor((sum(channels.count * channels.lanes for channels in vectors) * rows,), "int32")
+def _room(vectors: tuple[_Channels, ...], rows: int, dtype: str = "int32") -> Tensor:
+    return Tensor((sum(channels.count * channels.lanes for channels in vectors) * rows,), dtype)
 
 
 def _places(vectors: tuple[_Channels, ...], rows: int) -> Iterator[tuple]:

@@ -6,6 +6,7 @@ they are left out, and workloads that differ only there share one record.
 """
 
 from dataclasses import dataclass, replace
+from math import prod
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +14,6 @@ import numpy as np
 
 from backends.codegen import loaded
 from backends.cores import apart
-from backends.epilogue import UPPER_HALF
 from backends.gating import GATED, ungated
 from backends.lowering import algorithm_named, algorithms, arguments_of, choices, kernel, name_of, no_kernel, sources_of
 from backends.store import Store, Trial
@@ -22,8 +22,8 @@ from backends.unpacking import plain
 from backends.workload import Lowering, Tensor, Workload
 
 TOLERANCE = 1e-4
-# With this shift a product of `random_inputs` is some 85 steps; with log2(n) / 2 more, so is a sum of n.
-SHIFT_OF_ONE = 37
+# Scales up to this make a product of `random_inputs` some 85 steps; sqrt(n) times smaller ones a sum of n.
+SCALE_OF_ONE = 2.0**-6
 SAMPLE_S, SAMPLES, CLOSE = 1e-3, 4, 1.1
 
 
@@ -32,10 +32,10 @@ def bare(workload: Workload) -> Workload:
     time, but what a kernel computes wrong shows: sums of `random_inputs` spread over the bytes, and padding weighs most."""
     float_bounds = workload.out.dtype == "float32"
     low, high = (float("-inf"), float("inf")) if float_bounds else (0.0, 255.0)
-    usual = {"low": low, "high": high, "out_zero_point": 128}
-    if "scale" in workload.parameters and dict(workload.arguments).get("shift") in UPPER_HALF:
-        usual["shift"] = SHIFT_OF_ONE + (workload["weight"].size // workload["weight"].shape[0]).bit_length() // 2
-    if dict(workload.arguments).get("zero_point"):
+    usual, given = {"low": low, "high": high}, dict(workload.arguments)
+    if "out_zero_point" in given:
+        usual["out_zero_point"] = 128
+    if given.get("zero_point"):
         usual["zero_point"] = 255
     arguments = tuple((name, usual.get(name, value)) for name, value in workload.arguments)
     return replace(workload, arguments=arguments, then=())
@@ -151,14 +151,22 @@ def random_inputs(workload: Workload) -> dict[str, np.ndarray]:
             return algorithm.inputs(workload, rng)
     stored = random_inputs(workload.unpack) if workload.unpack else {}
     packed = {f"weight.{name}": value for name, value in stored.items()}
-    return {name: packed[name] if name in packed else _random(rng, name, tensor) for name, tensor in workload.inputs}
+    inputs = {name: packed[name] if name in packed else _random(rng, name, tensor) for name, tensor in workload.inputs}
+    return inputs | _scales(workload, rng)
+
+
+def _scales(workload: Workload, rng) -> dict[str, np.ndarray]:
+    """Of a layer that gives bytes: those by which its sums spread over them."""
+    if "scale" not in workload.parameters or workload.out.dtype != "uint8":
+        return {}
+    outputs, *rest = workload["weight"].shape
+    return {"scale": SCALE_OF_ONE / prod(rest) ** 0.5 * rng.random(outputs, np.float32)}
 
 
 def _random(rng, name: str, tensor: Tensor) -> np.ndarray:
     if tensor.dtype == "float32":
         return rng.standard_normal(tensor.shape, np.float32)
-    low, high = {"scale": (2**20, 2**31 - 1), "bias": (-20_000, 20_000)}.get(
-        name, (np.iinfo(tensor.dtype).min, np.iinfo(tensor.dtype).max))
+    low, high = (-20_000, 20_000) if name == "bias" else (np.iinfo(tensor.dtype).min, np.iinfo(tensor.dtype).max)
     return rng.integers(low, high, tensor.shape, tensor.dtype, endpoint=True)
 
 

@@ -18,8 +18,9 @@ import torch
 import spaces.ops
 from evaluators.onnx_import import CALLS, OnnxNode, Step, float_step
 from spaces.integer import integer_form
-from spaces.ops import int8_add, int8_avg_pool2d, int8_mul, int8_rescale
+from spaces.ops import int8_add, int8_avg_pool2d, int8_mul, int8_rescale, quantize
 from spaces.prepared import Affine
+from spaces.requantise import clamp_steps
 
 UNARY = {"Relu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh"}
 CLAMPS = {"Relu", "Clip"}
@@ -200,8 +201,7 @@ class _Importer:
             name, given = self.typed[source]
             self._emit("int8_rescale", (name,), node.output, int8_rescale.arguments(given, affine, *ANY))
             return
-        inverse = float(np.float32(1 / affine.scale))
-        self._emit("quantize", (source,), node.output, {"inverse_scale": inverse, "zero_point": affine.zero_point})
+        self._emit("quantize", (source,), node.output, {"scale": affine.scale, "zero_point": affine.zero_point})
 
     def _wanted(self, name: str) -> _Wanted | None:
         """The uint8 tensor that alone is made of a result."""
@@ -286,7 +286,9 @@ class _Importer:
         for (x, y), types in ((names, affines), (names[::-1], affines[::-1])):
             source, table = self.tables.get(y, ("", None))
             if source == x:
-                self._lookup(x, _real(EVERY, types[0]) * _real(table, types[1]), wanted)
+                bounds = clamp_steps(*wanted.bounds, wanted.affine.scale, wanted.affine.zero_point)
+                results = int8_mul.reference(EVERY, table, **int8_mul.arguments(*types, wanted.affine))
+                self._lookup(x, torch.clamp(results, int(bounds["low"]), int(bounds["high"])), wanted)
                 return
         product = f"{wanted.name}.product"
         self._emit("int8_mul", names, product, int8_mul.arguments(*affines, wanted.affine))
@@ -332,12 +334,11 @@ class _Importer:
         """A function of one number: its 256 results."""
         name, affine = operand
         others = [float(self.constants[n]) if n else None for n in node.inputs[1:]]
-        self._lookup(name, CALLS[node.op](node.attributes, _real(EVERY, affine), *others), wanted)
+        results = CALLS[node.op](node.attributes, _real(EVERY, affine), *others).clamp(*wanted.bounds)
+        self._lookup(name, quantize.reference(results, wanted.affine.scale, wanted.affine.zero_point), wanted)
 
-    def _lookup(self, source: str, results: torch.Tensor, wanted: _Wanted) -> None:
-        """A table of what follows from each of the 256 numbers, quantised as it would be one by one."""
-        steps = torch.round(results.clamp(*wanted.bounds) / wanted.affine.scale) + wanted.affine.zero_point
-        table = steps.clamp(0, 255).to(torch.uint8)
+    def _lookup(self, source: str, table: torch.Tensor, wanted: _Wanted) -> None:
+        """A table of what follows from each of the 256 numbers."""
         self.constants[f"{wanted.name}.table"] = table
         self.tables[wanted.name] = (source, table)
         self._emit("int8_lookup", (source, f"{wanted.name}.table"), wanted.name, {})

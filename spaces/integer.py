@@ -1,7 +1,7 @@
 """Layers that compute in integers (Jacob et al., 2018, section 2): activations unsigned with 8 bits and a zero point, one
 scale a tensor, over the range seen in training; weights whole steps of one scale an output channel, in int8 or fewer
 bits. Trained with straight-through estimators (rounded forward; identity backward, for activations inside the range);
-frozen to `int8_conv2d` or `int8_linear`: int32 sums, requantised in integers.
+frozen to `int8_conv2d` or `int8_linear`: int32 sums, and one product each to requantise them.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from torch import nn
 from spaces.affine_range import AffineRange
 from spaces.gene import SpaceError, placed
 from spaces.prepared import Affine, Deployed, Packed, bias_of, bitmap, geometry, masked, op_for, stored_bytes
-from spaces.requantise import clamp_steps, fixed_point
+from spaces.requantise import SMALLEST, clamp_steps
 
 LARGEST_SUM = 2**31 - 1
 
@@ -118,8 +118,8 @@ def integer_form(weight: torch.Tensor, bias: torch.Tensor, scale: torch.Tensor, 
     of inputs and outputs (None: float); [low, high]: the activation that follows, in real numbers. SpaceError if sums could
     overflow.
     """
-    steps = scale.double() * wanted.scale
-    whole = torch.round(bias.double() / steps) - wanted.zero_point * weight.flatten(1).double().sum(1)
+    steps = scale.to(torch.float32) * torch.tensor(wanted.scale, dtype=torch.float32)
+    whole = torch.round(bias.double() / steps.double()) - wanted.zero_point * weight.flatten(1).double().sum(1)
     most = 255 * weight.flatten(1).double().abs().sum(1) + whole.abs()
     if not bool((most <= LARGEST_SUM).all()):
         raise SpaceError(f"sums can reach {float(most.max()):.3g}, past 32 bits; keep this layer in float")
@@ -128,10 +128,11 @@ def integer_form(weight: torch.Tensor, bias: torch.Tensor, scale: torch.Tensor, 
 
 
 def _to_float(steps, low, high):
-    return {"scale": steps.to(torch.float32)}, {"shift": 0, "out_zero_point": 0, "low": low, "high": high}
+    return {"scale": steps}, {"low": low, "high": high, "out_zero_point": None}
 
 
 def _to_uint8(steps, given, low, high):
-    scale, shift = fixed_point(steps / given.scale)
-    return {"scale": scale}, {"shift": shift, "out_zero_point": given.zero_point,
-                              **clamp_steps(low, high, given.scale, given.zero_point)}
+    scale = steps / torch.tensor(given.scale, dtype=torch.float32)
+    if not bool(((scale >= SMALLEST) & torch.isfinite(scale)).all()):
+        raise SpaceError(f"a step of the sums is {float(scale.min()):.3g} to {float(scale.max()):.3g} of the result's; float32 cannot hold that")
+    return {"scale": scale}, {"out_zero_point": given.zero_point, **clamp_steps(low, high, given.scale, given.zero_point)}

@@ -28,7 +28,7 @@ class Affine:
 
     def conversion(self) -> tuple[str, tuple]:
         """The deployed op that gives this type from float32, and its arguments."""
-        return "quantize", (float(torch.tensor(1 / self.scale, dtype=torch.float32)), self.zero_point)
+        return "quantize", (self.scale, self.zero_point)
 
 
 @dataclass(frozen=True)

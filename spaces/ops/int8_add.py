@@ -1,33 +1,36 @@
 """Sum of two uint8 tensors, each with its own scale and zero point, as a third (Jacob et al., 2018, appendix A.2).
 
-((x - x_zero_point) * x_scale + (y - y_zero_point) * y_scale) / 2^shift in int32, rounded half up, plus zero_point, clamped
-to [low, high]. x and y have one shape.
+x * x_scale + (y * y_scale + offset) in float32, each product and its sum rounded once (fused), to the nearest whole number, halves to
+even, clamped to [low, high]. The zero points are in the offset. x and y have one shape.
 """
 
 import torch
 
 from spaces.prepared import Affine
-from spaces.requantise import clamp_steps, common_shift, rounded
-
-BITS = 21  # of the larger scale: 2 * 255 * 2^21 and the rounding fit 32 bits
+from spaces.requantise import clamp_steps, float32, ratio, steps
 
 
-def reference(x: torch.Tensor, y: torch.Tensor, x_zero_point: int, x_scale: int, y_zero_point: int, y_scale: int,
-              shift: int, zero_point: int, low: float, high: float) -> torch.Tensor:
-    total = (x.to(torch.int32) - x_zero_point) * x_scale + (y.to(torch.int32) - y_zero_point) * y_scale
-    return torch.clamp(rounded(total, shift) + zero_point, int(low), int(high)).to(torch.uint8)
+def reference(x: torch.Tensor, y: torch.Tensor, x_scale: float, y_scale: float, offset: float, low: float,
+              high: float) -> torch.Tensor:
+    return steps(torch.round(_fused(x, x_scale, _fused(y, y_scale, offset))), low, high)
+
+
+def _fused(x, scale: float, offset):
+    """float32(x * scale + offset): the 32 bits of the product and the 24 of the offset have room in float64."""
+    return (x.to(torch.float64) * scale + offset).to(torch.float32)
 
 
 def arguments(x: Affine, y: Affine, out: Affine, low: float, high: float) -> dict[str, object]:
     """The op's other arguments for tensors of these types; [low, high] are real numbers."""
-    (x_scale, y_scale), shift = common_shift([x.scale / out.scale, y.scale / out.scale], BITS)
-    return {"x_zero_point": x.zero_point, "x_scale": x_scale, "y_zero_point": y.zero_point, "y_scale": y_scale, "shift": shift,
-            "zero_point": out.zero_point, **clamp_steps(low, high, out.scale, out.zero_point)}
+    x_scale, y_scale = ratio(x.scale, out.scale), ratio(y.scale, out.scale)
+    zeros = float32(x_scale * x.zero_point + float32(y_scale * y.zero_point))
+    return {"x_scale": x_scale, "y_scale": y_scale, "offset": float32(out.zero_point - zeros),
+            **clamp_steps(low, high, out.scale, out.zero_point)}
 
 
 int8_add = torch.library.custom_op("netwright::int8_add", mutates_args=())(reference)
 
 
 @int8_add.register_fake
-def _shape(x, y, x_zero_point, x_scale, y_zero_point, y_scale, shift, zero_point, low, high):
+def _shape(x, y, x_scale, y_scale, offset, low, high):
     return torch.empty_like(x)

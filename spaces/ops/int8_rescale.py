@@ -1,25 +1,20 @@
 """A uint8 tensor with another scale and zero point, such as the operands of a concatenation need (Jacob et al., 2018,
-appendix A.3): (x - x_zero_point) * scale / 2^shift in int32, rounded half up, plus zero_point, clamped to [low, high].
+appendix A.3): float32(x - x_zero_point) * scale to the nearest whole number, halves to even, plus zero_point, clamped to [low, high].
 """
 
 import torch
 
 from spaces.prepared import Affine
-from spaces.requantise import clamp_steps, common_shift, rounded
-
-BITS = 22  # 255 * 2^22 and the rounding fit 32 bits
+from spaces.requantise import clamp_steps, ratio, steps
 
 
-def reference(x: torch.Tensor, x_zero_point: int, scale: int, shift: int, zero_point: int, low: float,
-              high: float) -> torch.Tensor:
-    steps = rounded((x.to(torch.int32) - x_zero_point) * scale, shift) + zero_point
-    return torch.clamp(steps, int(low), int(high)).to(torch.uint8)
+def reference(x: torch.Tensor, x_zero_point: int, scale: float, zero_point: int, low: float, high: float) -> torch.Tensor:
+    return steps(torch.round((x.to(torch.float32) - x_zero_point) * scale) + zero_point, low, high)
 
 
 def arguments(x: Affine, out: Affine, low: float, high: float) -> dict[str, object]:
     """The op's other arguments for tensors of these types; [low, high] are real numbers."""
-    (scale,), shift = common_shift([x.scale / out.scale], BITS)
-    return {"x_zero_point": x.zero_point, "scale": scale, "shift": shift, "zero_point": out.zero_point,
+    return {"x_zero_point": x.zero_point, "scale": ratio(x.scale, out.scale), "zero_point": out.zero_point,
             **clamp_steps(low, high, out.scale, out.zero_point)}
 
 
@@ -27,5 +22,5 @@ int8_rescale = torch.library.custom_op("netwright::int8_rescale", mutates_args=(
 
 
 @int8_rescale.register_fake
-def _shape(x, x_zero_point, scale, shift, zero_point, low, high):
+def _shape(x, x_zero_point, scale, zero_point, low, high):
     return torch.empty_like(x)

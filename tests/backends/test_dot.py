@@ -18,7 +18,7 @@ PROCESSORS = {"x86-64-v3": "avx2", "x86-64": "sse2", "skylake-avx512": "avx512bw
 SHAPES = [  # inputs, side, outputs, kernel, stride, padding, dilation, groups
     (3, 19, 16, 3, 2, 1, 1, 1), (37, 9, 53, 3, 1, 1, 1, 1), (1, 7, 1, 5, 1, 2, 1, 1), (6, 13, 33, 2, 1, 0, 2, 1),
     (64, 1, 10, 1, 1, 0, 1, 1), (40, 8, 24, 1, 2, 0, 1, 4), (21, 11, 15, 3, 2, 2, 1, 3), (5, 57, 7, 7, 3, 3, 1, 1)]
-TO_FLOAT = {"shift": 0, "out_zero_point": 0, "low": -math.inf, "high": math.inf}
+TO_FLOAT = {"low": -math.inf, "high": math.inf}
 
 
 @pytest.fixture(params=[*PROCESSORS, "any other"])
@@ -37,10 +37,10 @@ def test_convolutions_are_exact_on_every_processor(target, shape):
     rng = np.random.default_rng(side)
     tensors = {"x": rng.integers(0, 256, (2, inputs, side, side), np.uint8),
                "weight": rng.integers(-128, 128, (outputs, inputs // groups, kernel_side, kernel_side), np.int8),
-               "bias": rng.integers(-20_000, 20_000, outputs, np.int32), "scale": rng.integers(2**20, 2**31 - 1, outputs, np.int32)}
+               "bias": rng.integers(-20_000, 20_000, outputs, np.int32), "scale": rng.uniform(0, 2.0 ** -(1 + side % 20), outputs).astype(np.float32)}
     assert_exact(called("int8_conv2d", 0, tensors, {
         "stride": [stride] * 2, "padding": [padding] * 2, "dilation": [dilation] * 2, "groups": groups, "zero_point": 200,
-        "shift": 33 + side % 20, "out_zero_point": 9, "low": 0.0, "high": 255.0}), target)
+        "out_zero_point": 9, "low": 0.0, "high": 255.0}), target)
 
 
 @pytest.mark.parametrize("x", [0, 127, 128, 255])
@@ -72,9 +72,9 @@ def test_bytes_are_multiplied_in_full_vectors(mcpu, triple, product, tmp_path):
 
     target = target_of(tmp_path, mcpu, triple)
     tensors = {"x": np.zeros((1, 64, 14, 14), np.uint8), "weight": np.zeros((64, 64, 3, 3), np.int8),
-               "bias": np.zeros(64, np.int32), "scale": np.ones(64, np.int32)}
+               "bias": np.zeros(64, np.int32), "scale": np.ones(64, np.float32)}
     workload = workload_of(called("int8_conv2d", 0, tensors, {
-        "stride": [1, 1], "padding": [1, 1], "dilation": [1, 1], "groups": 1, "zero_point": 3, "shift": 40,
+        "stride": [1, 1], "padding": [1, 1], "dilation": [1, 1], "groups": 1, "zero_point": 3,
         "out_zero_point": 0, "low": 0.0, "high": 255.0}))
     algorithm, option = choices(workload, target)[0]
     lowering = algorithm.lower(workload, target, option)

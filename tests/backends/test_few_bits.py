@@ -33,9 +33,8 @@ def unpack_workload(op: str, bits: int, shape: tuple[int, ...]) -> Workload:
 def dense_workload(unpack: Workload, batch: int, rest: dict, out: str) -> Workload:
     """The dense layer that reads these weights packed."""
     outputs, inputs = unpack.out.shape
-    scale = "float32" if out == "float32" else "int32"
     tensors = (("x", Tensor((batch, inputs), "uint8")), ("weight", unpack.out), ("bias", Tensor((outputs,), "int32")),
-               ("scale", Tensor((outputs,), scale)))
+               ("scale", Tensor((outputs,), "float32")))
     return compound(Workload("int8_linear", tensors, tuple(rest.items()), Tensor((batch, outputs), out)), unpack)
 
 
@@ -48,14 +47,14 @@ def test_the_largest_inputs_and_weights_do_not_saturate(form):
     unpack = called(f"unpack_{form}", 0, stored, {"shape": shape} if bits == 1 else {"bits": bits, "shape": shape})
     tensors = {"x": np.full((1, 4096), 255, np.uint8), "weight": None,
                "bias": np.zeros(17, np.int32), "scale": np.ones(17, np.float32)}
-    one = on_packed("int8_linear", tensors, {"shift": 0, "out_zero_point": 0, "low": -math.inf, "high": math.inf}, unpack)
+    one = on_packed("int8_linear", tensors, {"low": -math.inf, "high": math.inf}, unpack)
     algorithm, = algorithms(one.op)
     assert set(one.expected.flat) == {255.0 * 4096 * unpack.expected[0, 0]}
     assert not failures(every_option(algorithm, workload_of(one), inputs_of(one), one.expected, TARGET))
 
 
 def requantised(unpack: Workload, batch: int = 1) -> Workload:
-    return dense_workload(unpack, batch, {"shift": 40, "out_zero_point": 3, "low": 0.0, "high": 255.0}, "uint8")
+    return dense_workload(unpack, batch, {"out_zero_point": 3, "low": 0.0, "high": 255.0}, "uint8")
 
 
 @pytest.mark.parametrize("mcpu, register, product", [("cascadelake", "zmm", "vpdpbusd"), ("skylake-avx512", "zmm", "vpmaddubsw"),

@@ -61,9 +61,9 @@ def test_a_kernel_that_miscomputes_is_refused_and_never_timed(tmp_path, monkeypa
 def integer(inputs: int, side: int, kernel: int) -> Workload:
     """A padded convolution of bytes to bytes."""
     tensors = (("x", Tensor((1, inputs, side, side), "uint8", "channels_last")),
-               ("weight", Tensor((16, inputs, kernel, kernel), "int8")), ("bias", Tensor((16,), "int32")), ("scale", Tensor((16,), "int32")))
+               ("weight", Tensor((16, inputs, kernel, kernel), "int8")), ("bias", Tensor((16,), "int32")), ("scale", Tensor((16,), "float32")))
     geometry = (("stride", (1, 1)), ("padding", (kernel // 2,) * 2), ("dilation", (1, 1)), ("groups", 1))
-    rest = (("zero_point", 3), ("shift", 45), ("out_zero_point", 0), ("low", 0.0), ("high", 255.0))
+    rest = (("zero_point", 3), ("out_zero_point", 0), ("low", 0.0), ("high", 255.0))
     return Workload("int8_conv2d", tensors, geometry + rest, Tensor((1, 16, side, side), "uint8", "channels_last"))
 
 

@@ -116,12 +116,6 @@ def binary(rng, shape: tuple[int, ...] | None = None) -> tuple[dict, dict]:
     return {"self": floats(rng, whole), "other": floats(rng, gate)}, {}
 
 
-def shift_for(rng, least: int, most: int, usual: float) -> int:
-    """A shift of that range, mostly near the usual one, by which results spread over the bytes."""
-    near = min(most, max(least, round(usual) + int(rng.integers(-2, 3))))
-    return int(one_of(rng, near, near, near, rng.integers(least, most + 1)))
-
-
 def float_scale(rng, usual: float) -> float:
     """A scale that float32 holds, within a factor of eight of the usual one."""
     return float(np.float32(usual * 2.0 ** rng.uniform(-3, 3)))

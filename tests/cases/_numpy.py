@@ -23,24 +23,18 @@ def per_channel(values: np.ndarray, dims: int) -> np.ndarray:
     return values.reshape(-1, *[1] * (dims - 2))
 
 
-def requantised(sums: np.ndarray, bias, scale, shift: int, out_zero_point: int, low: float, high: float) -> np.ndarray:
-    """The epilogue of integer layers: to uint8 in whole numbers, or to float32 by one product."""
+def requantised(sums: np.ndarray, bias, scale, low: float, high: float, out_zero_point: int | None = None) -> np.ndarray:
+    """The epilogue of integer layers, by one product in float32: to uint8, or to float32."""
     bias, scale = (per_channel(values, sums.ndim) for values in (bias, scale))
-    total = sums.astype(np.int64) + bias
-    if scale.dtype == np.float32:
-        return np.clip(total.astype(np.float32) * scale, np.float32(low), np.float32(high))
-    return halved_up(total * scale.astype(np.int64), shift, out_zero_point, low, high)
+    real = (sums.astype(np.int64) + bias).astype(np.float32) * scale
+    if out_zero_point is None:
+        return np.clip(real, np.float32(low), np.float32(high))
+    return nearest(real, out_zero_point, low, high)
 
 
-def nearest(total: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
-    """float32(total) * scale to the nearest whole number, halves to the even one, plus the zero point, as uint8."""
-    return np.clip(np.rint(total.astype(np.float32) * np.float32(scale)) + zero_point, 0, 255).astype(np.uint8)
-
-
-def halved_up(total: np.ndarray, shift: int, zero_point: int, low: float = 0, high: float = 255) -> np.ndarray:
-    """floor(total / 2^shift + 1/2) + zero point, as uint8 within the bounds."""
-    steps = np.floor_divide(total + 2 ** (shift - 1), 2**shift) + zero_point
-    return np.clip(steps, int(low), int(high)).astype(np.uint8)
+def nearest(real: np.ndarray, zero_point: int, low: float = 0, high: float = 255) -> np.ndarray:
+    """The nearest whole numbers, halves to the even one, plus the zero point, as uint8 within the bounds."""
+    return np.clip(np.rint(real) + zero_point, low, high).astype(np.uint8)
 
 
 def windows(x: np.ndarray, kernel_size, stride) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The convolution of bytes padded with their zero point, requantised in whole numbers, or times a float."""
+"""The convolution of bytes padded with their zero point, requantised by one product each."""
 
 import math
 

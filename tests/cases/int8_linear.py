@@ -1,8 +1,8 @@
-"""The dense layer of bytes, requantised in whole numbers, or times a float."""
+"""The dense layer of bytes, requantised by one product each."""
 
 import numpy as np
 
-from tests.cases._draw import bounds, dense, integers, one_of, shift_for, step_bounds, zero_point
+from tests.cases._draw import bounds, dense, integers, one_of, step_bounds, zero_point
 from tests.cases._numpy import requantised
 
 LARGEST = 255 * 128
@@ -26,9 +26,9 @@ def epilogue(rng, outputs: int, products: int) -> tuple[dict, dict]:
     if rng.random() < 0.3:
         low, high = bounds(rng)
         scale = rng.random(outputs, "float32") / 1000
-        return {"bias": bias, "scale": scale}, {"shift": 0, "out_zero_point": 0, "low": low, "high": high}
-    least = one_of(rng, 2**20, 2**20, 1, 2**31 - 1)
-    scale, zero = rng.integers(least, 2**31, outputs).astype("int32"), zero_point(rng)
+        return {"bias": bias, "scale": scale}, {"low": low, "high": high}
+    zero = zero_point(rng)
     low, high = step_bounds(rng, zero)
-    shift = shift_for(rng, 1, 62, 37 + np.log2(products) / 2)
-    return {"bias": bias, "scale": scale}, {"shift": shift, "out_zero_point": zero, "low": low, "high": high}
+    spread = 2.0 ** (-7 + rng.integers(-3, 4)) / np.sqrt(products)
+    scale = one_of(rng, *[spread * rng.uniform(0.1, 2, outputs)] * 4, 2.0 ** -rng.integers(1, 12, outputs), 10.0 ** rng.integers(-30, 30, outputs))
+    return {"bias": bias, "scale": scale.astype("float32")}, {"out_zero_point": zero, "low": low, "high": high}

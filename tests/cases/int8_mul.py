@@ -16,4 +16,4 @@ def inputs(rng, shape=None):
 
 def expected(x, y, x_zero_point, y_zero_point, scale, zero_point):
     product = (x.astype(np.int64) - x_zero_point) * (y.astype(np.int64) - y_zero_point)
-    return nearest(product, scale, zero_point)
+    return nearest(product.astype(np.float32) * np.float32(scale) + np.float32(zero_point), 0)

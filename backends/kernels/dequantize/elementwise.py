@@ -2,7 +2,7 @@
 
 from backends.elementwise import elementwise, same_or_gate
 from backends.emit import cast, constant
-from backends.epilogue import steps_from
+from backends.epilogue import real_steps
 from backends.workload import one_way
 
 PRIORITY = 0
@@ -16,7 +16,7 @@ def serves(workload, target) -> bool:
 
 def value(arguments: dict, lanes: int, x):
     """float32."""
-    return cast(steps_from(x, arguments["zero_point"], lanes), "float32", lanes) * constant(arguments["scale"], "float32", lanes)
+    return real_steps(x, arguments["zero_point"], lanes) * constant(arguments["scale"], "float32", lanes)
 
 
 lower = elementwise(value)

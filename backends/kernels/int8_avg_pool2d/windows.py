@@ -18,6 +18,7 @@ def lower(workload, target, option):
     zero = workload["x_zero_point"] * workload["kernel_size"][0] * workload["kernel_size"][1]
 
     def last(total, inside, lanes):
-        return nearest_steps(total - constant(zero, "int32", lanes), workload["scale"], workload["zero_point"], lanes)
+        real = cast(total - constant(zero, "int32", lanes), "float32", lanes) * constant(workload["scale"], "float32", lanes)
+        return nearest_steps(real / constant(workload["divisor"], "float32", lanes), workload["zero_point"], lanes)
     return pool(workload, target, option, lambda lanes: constant(0, "int32", lanes),
                 lambda total, x, lanes: total + cast(x, "int32", lanes), last, "int32")

@@ -1,7 +1,8 @@
 """Product of uint8 tensors, or of an image and one value a channel, to the nearest step."""
 
 from backends.elementwise import elementwise, same_or_gate
-from backends.epilogue import nearest_steps, steps_from
+from backends.emit import constant
+from backends.epilogue import nearest_of_sum, real_steps
 from backends.workload import one_way
 
 PRIORITY = 0
@@ -15,8 +16,8 @@ def serves(workload, target) -> bool:
 
 def value(arguments: dict, lanes: int, x, y):
     """uint8 steps."""
-    product = steps_from(x, arguments["x_zero_point"], lanes) * steps_from(y, arguments["y_zero_point"], lanes)
-    return nearest_steps(product, arguments["scale"], arguments["zero_point"], lanes)
+    product = real_steps(x, arguments["x_zero_point"], lanes) * real_steps(y, arguments["y_zero_point"], lanes)
+    return nearest_of_sum(product * constant(arguments["scale"], "float32", lanes), arguments["zero_point"], lanes)
 
 
 lower = elementwise(value)

@@ -1,7 +1,8 @@
-"""A uint8 tensor with another scale, in int32."""
+"""A uint8 tensor with another scale."""
 
 from backends.elementwise import elementwise, same_or_gate
-from backends.epilogue import shifted, steps_from
+from backends.emit import constant
+from backends.epilogue import nearest_steps, real_steps
 from backends.workload import one_way
 
 PRIORITY = 0
@@ -15,8 +16,8 @@ def serves(workload, target) -> bool:
 
 def value(arguments: dict, lanes: int, x):
     """uint8 steps."""
-    total = steps_from(x, arguments["x_zero_point"], lanes, arguments["scale"])
-    return shifted(total, arguments["shift"], arguments["zero_point"], (arguments["low"], arguments["high"]), lanes)
+    real = real_steps(x, arguments["x_zero_point"], lanes) * constant(arguments["scale"], "float32", lanes)
+    return nearest_steps(real, arguments["zero_point"], lanes, (arguments["low"], arguments["high"]))
 
 
 lower = elementwise(value)

@@ -1,7 +1,8 @@
-"""Float32 to uint8: multiply, round half to even, shift by the zero point, saturate."""
+"""Float32 to uint8: divide, round half to even, shift by the zero point, saturate."""
 
 from backends.elementwise import elementwise, same_or_gate
-from backends.emit import cast, clamp, constant
+from backends.emit import constant
+from backends.epilogue import nearest_steps
 from backends.workload import one_way
 
 PRIORITY = 0
@@ -14,14 +15,8 @@ def serves(workload, target) -> bool:
 
 
 def value(arguments: dict, lanes: int, x):
-    """uint8 steps. The float is clamped before it becomes an integer, so that huge ones saturate."""
-    from tvm import tirx
-
-    zero_point = arguments["zero_point"]
-    steps = tirx.nearbyint(x * constant(arguments["inverse_scale"], "float32", lanes))
-    steps = clamp(steps, -1.0 - zero_point, 256.0 - zero_point, "float32", lanes)
-    steps = cast(steps, "int32", lanes) + constant(zero_point, "int32", lanes)
-    return cast(clamp(steps, 0, 255, "int32", lanes), "uint8", lanes)
+    """uint8 steps."""
+    return nearest_steps(x / constant(arguments["scale"], "float32", lanes), arguments["zero_point"], lanes)
 
 
 lower = elementwise(value)
