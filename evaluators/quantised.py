@@ -43,8 +43,7 @@ def measure_quantised(text: str, shape: tuple[int, ...], target: Target, peers: 
 
 
 def measure_on(images: Images, model: Model, target: Target, peers: list[str]) -> dict[str, Any]:
-    """What `measured` gives of the quantised network, and the shares of images on which the compiled network and ONNX Runtime
-    see the same class, and ONNX Runtime with itself; with labels, how often each is right."""
+    """What `measured` gives of the quantised network, and `_agreement`."""
     with tempfile.TemporaryDirectory(prefix="netwright-") as folder:
         quantised = load_model(str(write_quantised(model, Path(folder), images.calibration)), ())
         return measured(quantised, target, peers, look=lambda library: _agreement(quantised, library, images))
@@ -82,14 +81,14 @@ def _input_name(path: Path) -> str:
 
 
 def _agreement(model: Model, library: Library, images: Images) -> dict[str, float]:
-    """`agreement` with ONNX Runtime as the file says, without its own rewriting; `peer_agreement` is that of ONNX Runtime as it
-    runs by default: how far rounding alone decides the class of these networks. With labels, `accuracy` and ONNX Runtime's,
-    `peer_accuracy`."""
-    runs = library.run, _session(model, False), _session(model, True)
-    ours, literal, usual = (np.array([run(image[None]).argmax() for image in images.compared]) for run in runs)
-    found = {"agreement": ours == literal, "peer_agreement": literal == usual}
+    """`agreement` with ONNX Runtime as it runs by default, in integers; `peer_agreement` is that of ONNX Runtime with itself, operator by
+    operator in floats: how far rounding alone decides the class of these networks. With labels, `accuracy` and ONNX
+    Runtime's, `peer_accuracy`."""
+    runs = library.run, _session(model, True), _session(model, False)
+    ours, usual, literal = (np.array([run(image[None]).argmax() for image in images.compared]) for run in runs)
+    found = {"agreement": ours == usual, "peer_agreement": literal == usual}
     if images.labels is not None:
-        found |= {"accuracy": ours == images.labels, "peer_accuracy": literal == images.labels}
+        found |= {"accuracy": ours == images.labels, "peer_accuracy": usual == images.labels}
     return {name: float(same.mean()) for name, same in found.items()}
 
 

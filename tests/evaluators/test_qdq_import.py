@@ -61,10 +61,8 @@ def quantised(request, tmp_path):
 
 
 def reference(path, image: np.ndarray) -> np.ndarray:
-    """ONNX Runtime's own result, operator by operator."""
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    """ONNX Runtime's own result, in integers as it runs by default."""
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return session.run(None, {session.get_inputs()[0].name: image})[0]
 
 
@@ -79,9 +77,9 @@ def test_a_quantised_network_computes_integers_as_onnx_runtime_does(quantised):
     images = [rng.standard_normal((1, 3, 21, 21), np.float32) for _ in range(20)]
     ours = np.concatenate([model.network(torch.from_numpy(image)).detach().numpy() for image in images])
     theirs = np.concatenate([reference(path, image) for image in images])
-    quantum = np.diff(np.unique(theirs)).min()
-    # One rounding the other way (a half, up or to even; a multiplier's last bit) can move a few later ones.
-    assert np.abs(ours - theirs).max() <= 3.01 * quantum and (np.abs(ours - theirs) < 0.01 * quantum).mean() >= 0.5
+    apart = np.abs(ours - theirs) / np.diff(np.unique(theirs)).min()
+    # A quarter of the means of four numbers lie at a half, and ONNX Runtime's sum in floats moves them to either side.
+    assert apart.max() <= 3.01 and (apart < 0.01).mean() >= 0.5 if name == "pools" else (apart < 0.01).all()
     wanted = {"residual": "int8_add", "fire": "int8_rescale", "gated": "int8_lookup", "pools": "max_pool2d"}[name]
     assert any(wanted in op for op in called(model)) and any("int8_conv2d" in op for op in called(model))
 
@@ -94,7 +92,7 @@ ALONE = {
 
 
 @pytest.mark.parametrize("name", ALONE)
-def test_one_op_alone_is_within_one_quantum_of_onnx_runtime_on_equal_inputs(name, tmp_path):
+def test_one_op_alone_gives_what_onnx_runtime_does_on_equal_inputs(name, tmp_path):
     torch.manual_seed(1)
     shape = (1, 12, 9, 9)
     path = write_quantised(from_module(nn.Sequential(ALONE[name]()), shape), tmp_path, random_images(shape).calibration)
@@ -103,7 +101,7 @@ def test_one_op_alone_is_within_one_quantum_of_onnx_runtime_on_equal_inputs(name
     theirs = np.concatenate([reference(path, image) for image in images])
     ours = np.concatenate([model.network(torch.from_numpy(image)).detach().numpy() for image in images])
     quantum = np.diff(np.unique(theirs.round(6))).min()
-    assert np.abs(ours - theirs).max() <= 1.01 * quantum and (np.abs(ours - theirs) < 0.01 * quantum).mean() >= 0.99
+    assert (np.abs(ours - theirs) < 0.01 * quantum).all()
 
 
 def with_activations(kind: str, folder):
@@ -125,7 +123,7 @@ def test_activations_of_int8_compute_what_onnx_runtime_does(tmp_path):
     ours = np.concatenate([model.network(torch.from_numpy(image)).detach().numpy() for image in images])
     quantum = np.diff(np.unique(theirs.round(6))).min()
     assert sum("int8_conv2d" in op for op in called(model)) == 1 and not any("aten.conv2d" in op for op in called(model))
-    assert np.abs(ours - theirs).max() <= 1.01 * quantum and (np.abs(ours - theirs) < 0.01 * quantum).mean() >= 0.99
+    assert (np.abs(ours - theirs) < 0.01 * quantum).all()
 
 
 def test_activations_of_other_types_are_refused_by_name(tmp_path):
