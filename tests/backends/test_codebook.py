@@ -41,7 +41,7 @@ def test_extreme_inputs_and_tables_keep_the_precision(algorithm, inputs, table):
     one = on_packed("linear", {"x": x, "weight": None, "bias": bias}, {"low": -math.inf, "high": math.inf}, unpack)
     workload = workload_of(one)
     if algorithm.serves(workload, TARGET):
-        allowed = 1e-5 * float(np.abs(one.expected).max())
+        allowed = 4e-5 * float(np.abs(one.expected).max())
         assert not failures(every_option(algorithm, workload, inputs_of(one), one.expected, TARGET, allowed=allowed))
 
 

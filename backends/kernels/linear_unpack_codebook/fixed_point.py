@@ -1,12 +1,13 @@
-"""Dense layer straight from codes of a scalar codebook of up to 256 numbers, in fixed point of 24 bits: the table lies in registers as
-three planes of bytes, in which AVX-512 VBMI looks up 64 codes at once (Intel SDM, VPERMI2B), and bytes are multiplied by the
-inputs' bytes four at a time (VPDPBUSD). Memory gives eight bits a weight instead of 32.
+"""Dense layer straight from codes of a scalar codebook of up to 256 numbers, in fixed point: the table lies in registers as two
+planes of bytes, in which AVX-512 VBMI looks up 64 codes at once (Intel SDM, VPERMI2B), and bytes are multiplied by the three bytes
+of the inputs, four at a time (VPDPBUSD). Memory gives eight bits a weight instead of 32.
 
-    weight = step_w * (256^2 w2 + 256 w1 + w0 - 2^23), w2 to w0 unsigned;  x = step_x * (256^2 x2 + 256 x1 + x0), signed
-    sum = step_w * step_x * 256^2 * (256^2 sum w2' x2 + 256 sum (w2' x1 + w1 x2) + sum (w2' x0 + w1 x1 + w0 x2)), w2' = w2 - 128
+    weight = step_w * (256 w1 + w0 - 2^15), w1 and w0 unsigned;  x = step_x * (256^2 x2 + 256 x1 + x0), signed
+    sum = step_w * step_x * 256 * (256^2 sum w1' x2 + 256 sum (w1' x1 + w0 x2) + sum (w1' x0 + w0 x1)), w1' = w1 - 128
 
-Integer sums are exact. Rounding and the products left out, of lower bytes, cost about 2^-22 of the largest weight times the largest
-input for each product at most. Inputs must be finite.
+Integer sums are exact. Rounding the table moves a weight by 2^-16 of the largest at most. The mean of that over an output's weights,
+times the sum of the inputs, is added again (bias correction: Nagel et al., 2019), so that what is left averages out. Rounding the
+inputs and leaving out a product costs 2^-22 of the largest of each. Inputs must be finite.
 """
 
 from dataclasses import dataclass
@@ -22,12 +23,12 @@ from backends.view import View
 from backends.workload import Lowering, Packed, Tensor
 
 PRIORITY = 1
-# Inputs that one instruction multiplies, the outputs of a vector, its codes, and the bytes of a number.
-INPUTS, LANES, BYTES, PLANES = 4, 16, 64, 3
-# The largest number of each: weights in 24 bits around 2^23, inputs whose bytes are signed.
-WEIGHT, INPUT = 2**23 - 1, 127 * 2**16
-# Inputs whose three products of bytes, at most 255 * 128 each, cannot pass 32 bits.
-MOST = (2**31 - 1) // (3 * 255 * 128 + 128 * 128)
+# Inputs that one instruction multiplies, the outputs of a vector, its codes, and the bytes of an input and of a weight.
+INPUTS, LANES, BYTES, PLANES, PLANES_OF_WEIGHTS = 4, 16, 64, 3, 2
+# The largest number of each: weights in 16 bits around 2^15, inputs whose bytes are signed.
+WEIGHT, INPUT = 2**15 - 1, 127 * 2**16
+# Inputs whose two products of bytes, at most 255 * 128 each, cannot pass 32 bits.
+MOST = (2**31 - 1) // (2 * 255 * 128 + 128 * 128)
 
 
 def serves(workload, target) -> bool:
@@ -53,18 +54,19 @@ def lower(workload, target, option) -> Lowering:
         x = View.of(buffers["x"], workload["x"])
         with loop_unless_one(workload["x"].shape[0]) as n:
             numbers = _Inputs.of(x.of_image(n), codes.segments)
-            scale = bind(numbers.step() * load(buffers["step"], 0))
+            scale, whole = bind(numbers.step() * load(buffers["step"], 0)), numbers.sum()
             with shared(threads) as share, for_each_block(blocks, share) as block:
                 planes = [[load(buffers["planes"], plane * size + part, BYTES) for part in range(0, size, BYTES)]
-                          for plane in range(PLANES)]
+                          for plane in range(PLANES_OF_WEIGHTS)]
                 sums = _block(planes, numbers, buffers["weight.codes"], vectors, block)
                 for v in range(vectors):
                     first = bind(blocks.first(block) + v * LANES)
                     values = [load(buffers[name], first, LANES) for name in workload.parameters]
-                    total = _total(sums, v) * splat(scale, LANES)
+                    total = _total(sums, v) * splat(scale, LANES) + load(buffers["rest"], first, LANES) * splat(whole, LANES)
                     sink.put(last_step(workload, total, values, LANES), n, 0, 0, first, LANES)
     return Lowering(body, {"weight.codes": _packed_codes(workload["weight.codes"], codes, blocks),
-                           "planes": _packed_planes(table, size), "step": _packed_step(table)})
+                           "planes": _packed_planes(table, size), "step": _packed_step(table),
+                           "rest": _packed_rest(table, workload["weight.codes"], codes)})
 
 
 def plane_size(codes: Codes) -> int:
@@ -115,6 +117,11 @@ class _Inputs:
         largest = load(self.largest, 0)
         return bind(tirx.Select(largest > constant(0, "float32"), largest * constant(1 / INPUT, "float32"), constant(1, "float32")))
 
+    def sum(self):
+        """The sum of the rounded inputs, float32."""
+        totals = [cast(load(self.totals, plane), "float32") * constant(256.0**plane, "float32") for plane in range(PLANES)]
+        return bind((totals[0] + totals[1] + totals[2]) * self.step())
+
     def _put(self, x: View, k, inputs: int, inverse) -> None:
         """Word k of each plane, of so many inputs."""
         from tvm import tirx
@@ -149,18 +156,18 @@ def _block(planes: list, numbers: _Inputs, codes, vectors: int, block):
             for order in range(PLANES):
                 at = (v * PLANES + order) * LANES
                 total = load(sums, at, LANES)
-                for part in range(order + 1):
-                    total = vnni(total, weights[PLANES - 1 - part], x[PLANES - 1 - order + part], LANES)
+                for part in range(min(order + 1, PLANES_OF_WEIGHTS)):
+                    total = vnni(total, weights[PLANES_OF_WEIGHTS - 1 - part], x[PLANES - 1 - order + part], LANES)
                 store(sums, total, at, LANES)
     return sums
 
 
 def _total(sums, v: int):
-    """256^2 times (256^2 times the first sums, 256 times the second, and the third) as floats."""
+    """256 times (256^2 times the first sums, 256 times the second, and the third) as floats."""
     total = None
     for order in range(PLANES):
         part = cast(load(sums, (v * PLANES + order) * LANES, LANES), "float32", LANES)
-        part = part * constant(float(256 ** (4 - order)), "float32", LANES)
+        part = part * constant(float(256 ** (3 - order)), "float32", LANES)
         total = part if total is None else total + part
     return total
 
@@ -195,11 +202,32 @@ def _write_step(source, entries: int, step) -> None:
     store(step, tirx.Select(load(step, 0) > constant(0, "float32"), load(step, 0), constant(1, "float32")), 0)
 
 
-def _packed_planes(table: Tensor, size: int) -> Packed:
-    """The entries' three bytes, lowest first: planes of `size`."""
+def _rounded(weight, step):
+    """The nearest multiple of the step, in steps."""
     from tvm import tirx
 
-    tensor = Tensor((PLANES * size,), "int8")
+    return tirx.min(tirx.nearbyint(weight / load(step, 0)), constant(WEIGHT, "float32"))
+
+
+def _packed_rest(table: Tensor, stored: Tensor, codes: Codes) -> Packed:
+    """What rounding takes from an output's weights on average, float32 [outputs]."""
+    tensor = Tensor((codes.outputs,), "float32")
+
+    def body(numbers, source, packed):
+        step = scratch(1, "float32", registers=True)
+        _write_step(numbers, table.size, step)
+        with loop(codes.outputs) as output:
+            store(packed, constant(0, "float32"), output)
+            with loop(codes.segments) as segment:
+                weight = bind(load(numbers, codes.read(source, output, segment, 0)))
+                lost = weight - _rounded(weight, step) * load(step, 0)
+                store(packed, load(packed, output) + lost * constant(1 / codes.segments, "float32"), output)
+    return Packed(function([table, stored, tensor], body), tensor, ("weight.table", "weight.codes"))
+
+
+def _packed_planes(table: Tensor, size: int) -> Packed:
+    """The entries' two bytes, lowest first: planes of `size`."""
+    tensor = Tensor((PLANES_OF_WEIGHTS * size,), "int8")
 
     def body(source, packed):
         step = scratch(1, "float32", registers=True)
@@ -207,8 +235,7 @@ def _packed_planes(table: Tensor, size: int) -> Packed:
         with loop(tensor.size) as i:
             store(packed, constant(0, "int8"), i)
         with loop(table.size) as entry:
-            number = tirx.nearbyint(load(source, entry) / load(step, 0))
-            number = bind(cast(tirx.min(number, constant(WEIGHT, "float32")), "int32") + constant(2**23, "int32"))
-            for plane in range(PLANES):
+            number = bind(cast(_rounded(load(source, entry), step), "int32") + constant(WEIGHT + 1, "int32"))
+            for plane in range(PLANES_OF_WEIGHTS):
                 store(packed, cast(number >> constant(8 * plane, "int32"), "int8"), plane * size + entry)
     return Packed(function([table, tensor], body), tensor, ("weight.table",))
