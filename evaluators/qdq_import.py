@@ -161,9 +161,19 @@ class _Importer:
         operands = [self.typed.get(name) for name in node.inputs]
         if node.op in LAYERS and operands[0] and node.inputs[1] in self.weights:
             self._layer(node, operands[0], wanted)
-        elif wanted is None or not operands[0]:
-            return self._moved(node, operands)
-        elif node.op in ("Add", "Mul", "Concat") and all(operands):
+        else:
+            for affine in [operand[1] for operand in operands if operand] + ([wanted.affine] if wanted else []):
+                _of_one_scale(affine, node.name)
+            if wanted is None or not operands[0]:
+                return self._moved(node, operands)
+            if not self._without_weights(node, operands, wanted):
+                return False
+        self.done |= {wanted.name, *wanted.passed} if wanted else set()
+        return True
+
+    def _without_weights(self, node: OnnxNode, operands: list[tuple[str, Affine] | None], wanted: _Wanted) -> bool:
+        """Whether the node was emitted as an integer op that only computes with activations."""
+        if node.op in ("Add", "Mul", "Concat") and all(operands):
             self._joined(node, operands, wanted)
         elif node.op in MEANS and self._mean(node, operands[0], wanted):
             pass
@@ -173,19 +183,18 @@ class _Importer:
             self._table(node, operands[0], wanted)
         else:
             return False
-        self.done |= {wanted.name, *wanted.passed} if wanted else set()
         return True
 
     # what is quantised, and how
 
     def _affine(self, scale: str, zero_point: str) -> Affine:
-        """The type that a quantiser's constants name: 8 bits, one scale a tensor."""
-        steps, zero = self.constants[scale], self.constants[zero_point]
-        if steps.size != 1 or zero.dtype not in (np.uint8, np.int8):
-            raise ValueError(f"{scale}: activations of {zero.dtype} with {steps.size} scales are not covered; quantise them to"
-                             " uint8 or int8 with one scale a tensor (NNCF: activations_quantization_params with per_channel=False)")
-        lowest = int(np.iinfo(zero.dtype).min)
-        return Affine(float(np.float32(steps.reshape(()))), int(zero.reshape(())) - lowest)
+        """The type that a quantiser's constants name: 8 bits, one zero point a tensor."""
+        scales, zero = self.constants[scale].astype(np.float32).ravel(), self.constants[zero_point]
+        zeros = np.unique(zero)
+        if zero.dtype not in (np.uint8, np.int8) or len(zeros) > 1:
+            raise _uncovered(scale, f"{zero.dtype} with {scales.size} scales and {len(zeros)} zero points")
+        shifted = int(zeros[0]) - int(np.iinfo(zero.dtype).min)
+        return Affine(float(scales[0]) if scales.size == 1 else tuple(map(float, scales)), shifted)
 
     def _dequantised(self, node: OnnxNode) -> None:
         source, scale, zero_point = node.inputs
@@ -196,7 +205,7 @@ class _Importer:
             self.typed[node.output] = (source, self._affine(scale, zero_point))
 
     def _quantised(self, node: OnnxNode) -> None:
-        source, affine = node.inputs[0], self._affine(*node.inputs[1:])
+        source, affine = node.inputs[0], _of_one_scale(self._affine(*node.inputs[1:]), node.inputs[1])
         if source in self.typed:
             name, given = self.typed[source]
             self._emit("int8_rescale", (name,), node.output, int8_rescale.arguments(given, affine, *ANY))
@@ -232,7 +241,7 @@ class _Importer:
         """Makes a dequantised tensor exist in float."""
         if name in self.typed and name not in self.done:
             self.done.add(name)
-            source, affine = self.typed[name]
+            source, affine = self.typed[name][0], _of_one_scale(self.typed[name][1], name)
             self._emit("dequantize", (source,), name, {"scale": affine.scale, "zero_point": affine.zero_point})
 
     def _emit(self, op: str, inputs: tuple[str, ...], output: str, arguments: dict[str, object]) -> None:
@@ -258,6 +267,8 @@ class _Importer:
         source, affine = operand
         transposed = node.op != "Conv" and not node.attributes.get("transB")
         weight, scale = self.weights[node.inputs[1]].symmetric(node.inputs[1], 1 if transposed else 0)
+        if isinstance(affine.scale, tuple) and not len(affine.scale) == len(weight) == node.attributes.get("group"):
+            _of_one_scale(affine, node.name)
         bias = self.constants[node.inputs[2]] if len(node.inputs) > 2 else np.zeros(len(weight))
         given, bounds = (wanted.affine, wanted.bounds) if wanted else (None, ANY)
         tensors, arguments = integer_form(weight, torch.from_numpy(np.array(bias, np.float64)), scale, affine, given, *bounds)
@@ -342,6 +353,18 @@ class _Importer:
         self.constants[f"{wanted.name}.table"] = table
         self.tables[wanted.name] = (source, table)
         self._emit("int8_lookup", (source, f"{wanted.name}.table"), wanted.name, {})
+
+
+def _of_one_scale(affine: Affine, name: str) -> Affine:
+    """The type. ValueError if it has one scale a channel."""
+    if isinstance(affine.scale, tuple):
+        raise _uncovered(name, f"{len(affine.scale)} scales that another than one depthwise convolution reads or an integer layer makes")
+    return affine
+
+
+def _uncovered(name: str, kind: str) -> ValueError:
+    return ValueError(f"{name}: activations of {kind} are not covered; quantise them to uint8 or int8 with one scale a tensor"
+                      " (NNCF: activations_quantization_params with per_channel=False)")
 
 
 def _real(steps: torch.Tensor, affine: Affine) -> torch.Tensor:

@@ -47,7 +47,14 @@ def ratio(scale: float, out_scale: float) -> float:
     return found
 
 
-def clamp_steps(low: float, high: float, scale: float, zero_point: int) -> dict[str, float]:
-    """The bounds of real numbers as those of the uint8 steps that stand for them."""
-    bounds = [zero_point + round(max(-1e6, min(1e6, bound / scale))) for bound in (low, high)]
-    return dict(zip(("low", "high"), (float(min(255, max(0, bound))) for bound in bounds)))
+def clamp_steps(low: float, high: float, scale: float | tuple[float, ...], zero_point: int) -> dict[str, float]:
+    """The bounds of real numbers as those of the uint8 steps that stand for them. ValueError if they differ by channel."""
+    scales = scale if isinstance(scale, tuple) else (scale,)
+    found = {tuple(_step(bound, each, zero_point) for bound in (low, high)) for each in scales}
+    if len(found) > 1:
+        raise ValueError(f"an activation clamps to [{low:g}, {high:g}], which are other steps in each of {len(scales)} channels")
+    return dict(zip(("low", "high"), found.pop()))
+
+
+def _step(bound: float, scale: float, zero_point: int) -> float:
+    return float(min(255, max(0, zero_point + round(max(-1e6, min(1e6, bound / scale))))))

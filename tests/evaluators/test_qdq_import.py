@@ -162,3 +162,30 @@ def test_a_graph_that_gives_int8_itself_is_refused(tmp_path):
     path = graph_of([("QuantizeLinear", "image s z", "out", {})], ONE_TYPE, tmp_path / "ends.onnx", 3)
     with pytest.raises(ModelError, match="own input or output is int8"):
         load_model(path, ())
+
+
+def by_channel(zero_points: list[int]) -> dict:
+    """The constants of a pointwise layer, whose results are quantised by channel, and a depthwise one on them."""
+    rng = np.random.default_rng(5)
+    return {**ONE_TYPE, "w": rng.integers(-127, 128, (4, 3, 1, 1)).astype("int8"), "d": rng.integers(-127, 128, (4, 1, 3, 3)).astype("int8"),
+            "cs": np.array([0.02, 0.01, 0.023, 0.004], "float32"), "cz": np.array(zero_points, "uint8"), "six": np.array(6, "float32"),
+            "zero": np.array(0, "float32"), "b": np.array([0.3, -0.2, 0.1, 0], "float32")}
+
+
+SEPARABLE = [("QuantizeLinear", "image s z", "q", {}), ("DequantizeLinear", "q s z", "real", {}),
+             ("DequantizeLinear", "w ws wz", "weight", {}), ("Conv", "real weight b", "expanded", {}),
+             ("Clip", "expanded zero six", "clipped", {}), ("QuantizeLinear", "clipped cs cz", "steps", {"axis": 1}),
+             ("DequantizeLinear", "steps cs cz", "channels", {"axis": 1}), ("DequantizeLinear", "d ws wz", "kernels", {}),
+             ("Conv", "channels kernels", "out", {"group": 4, "pads": [1, 1, 1, 1]})]
+
+
+def test_activations_scaled_by_channel_in_front_of_a_depthwise_convolution_stay_integers_as_nncf_quantises_them(tmp_path):
+    path = graph_of(SEPARABLE, by_channel([0] * 4), tmp_path / "separable.onnx", 1)
+    model, image = load_model(path, ()), np.random.default_rng(1).standard_normal((1, 3, 8, 8), np.float32)
+    assert sum("int8_conv2d" in op for op in called(model)) == 1 and not any("aten.conv2d" in op for op in called(model))
+    np.testing.assert_allclose(model.network(torch.from_numpy(image)).numpy(), reference(path, image), atol=1e-5)
+
+
+def test_activations_of_several_zero_points_are_refused(tmp_path):
+    with pytest.raises(ModelError, match="uint8 with 4 scales and 2 zero points"):
+        load_model(graph_of(SEPARABLE, by_channel([0, 0, 9, 0]), tmp_path / "separable.onnx", 1), ())
