@@ -33,7 +33,7 @@ class Share:
     thread: Any
     threads: int
 
-    def part_of(self, extent: int) -> tuple[Any, Any]:
+    def turns(self, extent: int) -> tuple[Any, Any]:
         """Where the thread's turns of a loop begin and end."""
         return self.thread * extent // self.threads, (self.thread + 1) * extent // self.threads
 
@@ -67,7 +67,7 @@ def nest(extents: dict[str, int], outer: str, share: Share | None = None) -> Ite
 
 def _part(extent: int, share: Share):
     """The loop over one thread's turns."""
-    return loop_between(*share.part_of(extent))
+    return loop_between(*share.turns(extent))
 
 
 def _evenness(extent: int, threads: int) -> float:

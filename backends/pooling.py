@@ -73,7 +73,7 @@ def _sums_by_threads(x: View, blocks, pixels: int, channels: int, threads: int) 
     """Each thread's sums, as pixels."""
     sums = scratch(threads * channels, "float32")
     with shared(threads) as share:
-        _sums(x, blocks, *share.part_of(pixels), _kept(sums, share.thread * channels))
+        _sums(x, blocks, *share.turns(pixels), _kept(sums, share.thread * channels))
     return View(sums, 0, 0, 0, channels, 1)
 
 

@@ -132,13 +132,13 @@ def winograd_options(workload, target) -> list[dict]:
     return options
 
 
-def _strip_sizes(tiles: int, threads: int, least: int) -> set[int]:
+def _strip_sizes(tiles: int, threads: int, least: int) -> list[int]:
     """The smallest strip of at least so many tiles, which fill a product's tile, and one of twice as many: each thread has as
     many strips, and few tiles are computed twice. With fewer tiles than that a strip to a thread."""
-    sizes = [-(-tiles // strips) for strips in range(threads, tiles + 1, threads)]
-    waste = [strips * size / tiles - 1 for strips, size in zip(range(threads, tiles + 1, threads), sizes)]
-    fitting = [size for size, twice in zip(sizes, waste) if size >= least and twice <= MOST_TWICE] or [-(-tiles // threads)]
-    return {min(fitting), min((size for size in fitting if size >= 2 * min(fitting)), default=min(fitting))}
+    strips = {-(-tiles // count): count for count in reversed(range(threads, tiles + 1, threads))}
+    fitting = sorted(size for size, count in strips.items() if size >= least and size * count <= (1 + MOST_TWICE) * tiles)
+    least, *more = fitting or [-(-tiles // threads)]
+    return [least, *[size for size in more if size >= 2 * least][:1]]
 
 
 def _inner(window: Window, tiles: int) -> Window:
