@@ -4,31 +4,49 @@ Every candidate gets the same number of epochs: `epochs` dense, then `finetune_e
 compressions in place, or dense again where it has none.
 """
 
+from pathlib import Path
+
 from spaces.build import build
 from spaces.candidate import Candidate
 from spaces.compress import prepare
 from spaces.freeze import freeze
 
 
-def trained(candidate: Candidate, dataset, settings, seed: int, teacher=None):
+def trained(candidate: Candidate, dataset, settings, seed: int, teacher=None, folder: Path | None = None):
     """The deployed network (an fx.GraphModule) and the seconds spent on training.
 
-    settings: a study's [train] table. SpaceError or Diverged if the candidate cannot be.
+    settings: a study's [train] table; folder: where training is kept, so that a killed run goes on from there. SpaceError or Diverged
+    if the candidate cannot be.
     """
     import torch
 
-    from evaluators.training.loop import Schedule, train, warm
+    from evaluators.training.loop import train, warm
 
+    key = f"{candidate} {seed} {settings}"
     torch.manual_seed(seed)
     network, recipes = build(candidate, dataset.shape), candidate.recipes
-    dense = Schedule(settings.epochs, settings.batch, settings.learning_rate, settings.weight_decay)
-    fine = Schedule(settings.finetune_epochs, settings.batch, settings.finetune_learning_rate, settings.weight_decay)
-    seconds = train(network, dataset, dense, seed, recipes, teacher)
+    dense = schedule_of(settings, settings.epochs, settings.learning_rate)
+    fine = schedule_of(settings, settings.finetune_epochs, settings.finetune_learning_rate)
+    seconds = train(network, dataset, dense, seed, recipes, teacher, _kept(folder, "dense", key))
     if compressed(candidate):
         example = dataset.normalised(dataset.train.images[:2])
         network = prepare(network, candidate, example, lambda n: warm(n, dataset, settings.batch, seed))
-    seconds += train(network, dataset, fine, seed + 1, recipes, teacher)
+    seconds += train(network, dataset, fine, seed + 1, recipes, teacher, _kept(folder, "fine", key))
     return freeze(network), seconds
+
+
+def _kept(folder: Path | None, phase: str, key: str):
+    from evaluators.training.checkpoint import Checkpoint
+
+    return Checkpoint(folder / f"{phase}.safetensors", key) if folder else None
+
+
+def schedule_of(settings, epochs: int, learning_rate: float):
+    """The schedule of a [train] table, for so many epochs at that rate."""
+    from evaluators.training.schedule import Schedule
+
+    return Schedule(epochs, settings.batch, learning_rate, settings.weight_decay, settings.optimizer, settings.schedule,
+                    settings.label_smoothing, settings.ema)
 
 
 def untrained(candidate: Candidate, dataset, settings):
@@ -52,14 +70,14 @@ def shapes_fixed(candidate: Candidate) -> bool:
     return all(method.shapes_fixed for layer in candidate.layers for _, chain in layer.compressions for method in chain)
 
 
-def teacher(settings, dataset, training, seed: int):
-    """The trained teacher of a study's [teacher] table, in eval mode."""
+def teacher(settings, dataset, training, seed: int, folder: Path | None = None):
+    """The trained teacher of a study's [teacher] table, in eval mode; `folder` as for `trained`."""
     import torch
 
-    from evaluators.training.loop import Schedule, train
+    from evaluators.training.loop import train
 
     torch.manual_seed(seed)
     network = build(Candidate.parse(settings.candidate), dataset.shape)
-    schedule = Schedule(settings.epochs, training.batch, training.learning_rate, training.weight_decay)
-    train(network, dataset, schedule, seed)
+    schedule = schedule_of(training, settings.epochs, training.learning_rate)
+    train(network, dataset, schedule, seed, checkpoint=_kept(folder, "dense", f"{settings} {seed} {training}"))
     return network.eval()

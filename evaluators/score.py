@@ -68,6 +68,13 @@ class Scorer:
         """Where a candidate's files are."""
         return self.directory / "candidates" / identity
 
+    def _training(self, name: str) -> Path:
+        """Where a training run is kept until it has ended; a killed one goes on from there."""
+        return self.directory / "training" / name
+
+    def _forget(self, name: str) -> None:
+        shutil.rmtree(self._training(name), ignore_errors=True)
+
     def score(self, candidate: Candidate) -> Result:
         """Everything about one candidate, and its files in `candidates/<id>/`."""
         aside = self.folder(f".{candidate.id}")  # what a killed run left there goes when the candidate comes back
@@ -79,10 +86,12 @@ class Scorer:
             aside.mkdir(parents=True)
             metrics = self._evaluate(candidate, aside)
             _replace(aside, self.folder(candidate.id))
+            self._forget(candidate.id)
             return self._judged(metrics)
         except OSError:
             raise
         except Exception as error:  # a failed candidate is a value; the study goes on
+            self._forget(candidate.id)
             return Result("failed", reason=f"{type(error).__name__}: {error}".splitlines()[0])
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -119,7 +128,8 @@ class Scorer:
 
     def _evaluate(self, candidate: Candidate, folder: Path) -> dict[str, float]:
         seed = (self.study.study.seed + int(candidate.id, 16)) % 2**31
-        network, seconds = trained(candidate, self.dataset, self.study.train, seed, self._teacher_for(candidate))
+        network, seconds = trained(candidate, self.dataset, self.study.train, seed, self._teacher_for(candidate),
+                                   self._training(candidate.id))
         subject = self._subject(candidate, network, folder)
         save(network, subject.program, candidate, folder)
         metrics = {"train_seconds": seconds}
@@ -156,9 +166,10 @@ class Scorer:
 
         settings, file = self.study.teacher, self.directory / "teacher.safetensors"
         if not file.is_file():
-            network = train_teacher(settings, self.dataset, self.study.train, self.study.study.seed)
+            network = train_teacher(settings, self.dataset, self.study.train, self.study.study.seed, self._training("teacher"))
             save_file(network.state_dict(), file.with_suffix(".aside"))
             os.replace(file.with_suffix(".aside"), file)
+            self._forget("teacher")
         network = build(Candidate.parse(settings.candidate), self.dataset.shape)
         network.load_state_dict(load_file(file))
         return network.eval()

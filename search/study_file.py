@@ -2,7 +2,7 @@
 
     [study]  name seed trials time sampler objectives constraints
     [data]   source path validation augment
-    [train]  epochs finetune_epochs batch learning_rate finetune_learning_rate weight_decay
+    [train]  epochs finetune_epochs batch learning_rate finetune_learning_rate weight_decay optimizer schedule label_smoothing ema
     [teacher] candidate epochs          (needed where a recipe learns from a teacher)
     [target] name
     [space]  stages head compression recipes
@@ -11,7 +11,7 @@
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -51,7 +51,8 @@ class DataTable(_Table):
 
 
 class TrainTable(_Table):
-    """[train]: epochs before and after compression, and their highest learning rates."""
+    """[train]: epochs before and after compression, and their highest learning rates; `ema` is the decay of the weights' running
+    mean, 0 for none."""
 
     epochs: Positive
     finetune_epochs: Positive
@@ -59,6 +60,10 @@ class TrainTable(_Table):
     learning_rate: Rate = 0.2
     finetune_learning_rate: Rate = 0.02
     weight_decay: Rate = 5e-4
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    schedule: Literal["cosine", "one_cycle"] = "cosine"
+    label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    ema: Annotated[float, Meta(ge=0, lt=1)] = 0.0
 
 
 class TeacherTable(_Table):

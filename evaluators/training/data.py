@@ -10,10 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
-from evaluators.training import sources
+from evaluators.training import augment, sources
 from evaluators.training.raw import DataError, split_by_class
-
-AUGMENTATIONS = ("crop", "flip")
 
 
 @dataclass(frozen=True)
@@ -55,9 +53,7 @@ def open_data(settings, seed: int) -> Dataset:
     DataError names an unknown source or augmentation, or what is wrong with the files.
     """
     raw = _source(settings.source).read(settings.path)
-    for name in settings.augment:
-        if name not in AUGMENTATIONS:
-            raise DataError(f"data.augment has {name!r}; it can have {', '.join(AUGMENTATIONS)}")
+    augment.check(settings.augment)
     held = split_by_class(raw.train_labels, settings.validation, seed)
     train = _split(raw.train_images[~held], raw.train_labels[~held])
     pixels = train.images.float()
@@ -66,36 +62,16 @@ def open_data(settings, seed: int) -> Dataset:
                    pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clamp(min=1e-3), tuple(settings.augment))
 
 
-def batches(dataset: Dataset, batch: int, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def batches(dataset: Dataset, batch: int, generator: torch.Generator,
+            mixing: bool = True) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """One epoch of (normalised, augmented images; labels) in random order; the last, smaller batch is left out
-    unless it is the only one."""
+    unless it is the only one. Labels are probabilities [N, classes] where an augmentation mixes images, which `mixing` allows."""
     order = torch.randperm(len(dataset.train), generator=generator)
     count = max(1, len(order) // batch)
     for chosen in order[: count * batch].split(batch):
-        images = augmented(dataset.train.images[chosen], dataset.augment, generator)
-        yield dataset.normalised(images), dataset.train.labels[chosen]
-
-
-def augmented(images: torch.Tensor, how: tuple[str, ...], generator: torch.Generator) -> torch.Tensor:
-    """Randomly shifted by up to an eighth of the side over black ("crop"), mirrored half of the time ("flip")."""
-    if "crop" in how:
-        images = _shifted(images, generator)
-    if "flip" in how:
-        mirrored = torch.rand(len(images), generator=generator) < 0.5
-        images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
-    return images
-
-
-def _shifted(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Each image cropped at a place of its own out of its zero-padded copy."""
-    count, _, height, width = images.shape
-    pad = max(1, min(height, width) // 8)
-    padded = torch.nn.functional.pad(images, [pad] * 4)
-    down, right = torch.randint(0, 2 * pad + 1, (2, count), generator=generator)
-    rows = (down[:, None] + torch.arange(height))[:, None, :, None]
-    columns = (right[:, None] + torch.arange(width))[:, None, None, :]
-    each = torch.arange(count)[:, None, None, None]
-    return padded[each, torch.arange(images.shape[1])[None, :, None, None], rows, columns]
+        images = augment.augmented(dataset.train.images[chosen], dataset.augment, generator)
+        images, labels = dataset.normalised(images), dataset.train.labels[chosen]
+        yield augment.mixed(images, labels, len(dataset.classes), dataset.augment, generator) if mixing else (images, labels)
 
 
 def _split(images, labels) -> Split:

@@ -1,68 +1,150 @@
-"""The training loop: SGD with Nesterov momentum, one-cycle learning rate, cross entropy or a recipe's loss.
+"""The training loop of every recipe: cross entropy or the recipes' losses, one optimiser and one schedule.
 
-Learning rate: linear warm-up over the first tenth of the steps, then a cosine to zero (Loshchilov and
-Hutter, 2017). Weight decay spares biases, batch norms and depthwise filters (Howard et al., 2017 [54]).
+A run is deterministic by its seed, and goes on from a checkpoint as if it had never stopped.
 """
 
 import math
 import time
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
+from evaluators.training.checkpoint import Checkpoint, named, under
 from evaluators.training.data import Dataset, Split, batches
+from evaluators.training.schedule import Schedule, optimiser_of, pace_of
+from spaces.recipe import Batch, Run
 
-MOMENTUM, CLIP, EVALUATION_BATCH = 0.9, 5.0, 500
+CLIP, EVALUATION_BATCH = 5.0, 500
 
 
 class Diverged(ValueError):
     """Training that left the finite numbers: the message names the epoch and step."""
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast: `learning_rate` is the highest, reached after the warm-up."""
+def train(network: nn.Module, dataset: Dataset, schedule: Schedule, seed: int, recipes=(), teacher=None,
+          checkpoint: Checkpoint | None = None) -> float:
+    """Trains in place and returns the seconds it took, those before an interruption included; the same seed gives the same weights.
 
-    epochs: int
-    batch: int
-    learning_rate: float
-    weight_decay: float
-
-
-def train(network: nn.Module, dataset: Dataset, schedule: Schedule, seed: int, recipes=(), teacher=None) -> float:
-    """Trains in place and returns the seconds it took; the same seed gives the same weights.
-
-    recipes: their losses are averaged; cross entropy where there are none. teacher: a network in eval
-    mode that sees the same augmented images. Diverged if the loss is not finite.
+    recipes: genes (`spaces.recipe`). teacher: a network in eval mode that sees the same augmented images. checkpoint: where the run
+    is kept and looked for. Diverged if the loss is not finite.
     """
-    begin, step = time.perf_counter(), 0
-    generator = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.SGD(_groups(network, schedule.weight_decay), schedule.learning_rate,
-                                momentum=MOMENTUM, nesterov=True)
-    steps = schedule.epochs * max(1, len(dataset.train) // schedule.batch)
-    pace = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: learning_rate(s, steps))
-    network.train()
-    for epoch in range(schedule.epochs):
-        for images, labels in batches(dataset, schedule.batch, generator):
-            loss = _loss(network(images), labels, images, recipes, teacher)
-            if not math.isfinite(loss.item()):
-                raise Diverged(f"training diverged: the loss is {loss.item()} in epoch {epoch + 1}, step {step + 1}")
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), CLIP)
-            optimiser.step()
-            pace.step()
-            step += 1
-    return time.perf_counter() - begin
+    training = _Training(network, dataset, schedule, seed, recipes, teacher)
+    try:
+        if checkpoint is not None:
+            training.resume(checkpoint)
+        while training.epoch < schedule.epochs:
+            training.one_epoch()
+            if checkpoint is not None and (training.epoch == schedule.epochs or checkpoint.due()):
+                checkpoint.write(*training.state())
+    finally:
+        training.close()
+    return training.seconds
 
 
-def learning_rate(step: int, steps: int) -> float:
-    """The share of the highest learning rate at a step: up over a tenth of the steps, down by a cosine."""
-    warm = max(1, steps // 10)
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm))))
+class _Training:
+    """One run: what changes from step to step."""
+
+    def __init__(self, network, dataset: Dataset, schedule: Schedule, seed: int, recipes, teacher):
+        self.network, self.dataset, self.schedule, self.teacher = network, dataset, schedule, teacher
+        steps = schedule.steps(len(dataset.train))
+        example = dataset.normalised(dataset.train.images[:2])
+        run = Run(network, teacher, example, schedule.epochs, steps)
+        self.hooks = [recipe.hooks(run) for recipe in recipes]
+        self.optimiser = optimiser_of(network, [p for hooks in self.hooks for p in hooks.parameters()], schedule)
+        self.pace = pace_of(self.optimiser, schedule, steps)
+        self.mean = _mean_of(network, schedule.ema)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.epoch, self.step, self.seconds = 0, 0, 0.0
+
+    def one_epoch(self) -> None:
+        """Every training image once."""
+        begin = time.perf_counter()
+        self.network.train()
+        for hooks in self.hooks:
+            hooks.on_epoch(self.epoch)
+        for images, labels in batches(self.dataset, self.schedule.batch, self.generator):
+            self._one_step(images, labels)
+        self.epoch += 1
+        self.seconds += time.perf_counter() - begin
+
+    def _one_step(self, images, labels) -> None:
+        loss = self._loss(images, labels)
+        if not math.isfinite(loss.item()):
+            raise Diverged(f"training diverged: the loss is {loss.item()} in epoch {self.epoch + 1}, step {self.step + 1}")
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
+        self.optimiser.step()
+        self.pace.step()
+        for hooks in self.hooks:
+            hooks.on_step(self.step)
+        if self.mean is not None:
+            self.mean.update_parameters(self.network)
+        self.step += 1
+
+    def _loss(self, images, labels) -> torch.Tensor:
+        with torch.no_grad():
+            taught = self.teacher(images) if self.teacher is not None else None
+        batch = Batch(labels, self.network(images), taught, self.schedule.smoothing)
+        losses = [loss for loss in (hooks.loss(batch) for hooks in self.hooks) if loss is not None]
+        loss = sum(losses) / len(losses) if losses else batch.cross_entropy()
+        return loss + sum(hooks.penalty() for hooks in self.hooks)
+
+    def close(self) -> None:
+        """Ends the recipes' part, and gives the network the running mean of its weights, if there is one."""
+        for hooks in self.hooks:
+            hooks.close()
+        if self.mean is not None:
+            self.network.load_state_dict(self.mean.module.state_dict())
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Tensors and numbers from which `resume` goes on."""
+        tensors = named("network", self.network.state_dict())
+        for number, values in self.optimiser.state_dict()["state"].items():
+            tensors |= named(f"optimiser.{number}", {name: value for name, value in values.items() if value is not None})
+        for number, hooks in enumerate(self.hooks):
+            tensors |= named(f"recipe.{number}", hooks.state())
+        if self.mean is not None:
+            tensors |= named("mean", self.mean.state_dict())
+        tensors |= {"random.order": self.generator.get_state(), "random.torch": torch.get_rng_state()}
+        groups = [{key: value for key, value in group.items() if key != "params"} for group in self.optimiser.param_groups]
+        return tensors, {"epoch": self.epoch, "step": self.step, "seconds": self.seconds, "groups": groups,
+                         "pace": self.pace.state_dict()}
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Goes on from the checkpoint, if it holds something of this run."""
+        kept = checkpoint.read()
+        if kept is None:
+            return
+        tensors, numbers = kept
+        self.network.load_state_dict(under("network", tensors))
+        self._resume_optimiser(under("optimiser", tensors), numbers["groups"])
+        self.pace.load_state_dict(numbers["pace"])
+        for number, hooks in enumerate(self.hooks):
+            hooks.restore(under(f"recipe.{number}", tensors))
+        if self.mean is not None:
+            self.mean.load_state_dict(under("mean", tensors))
+        self.generator.set_state(tensors["random.order"])
+        torch.set_rng_state(tensors["random.torch"])
+        self.epoch, self.step, self.seconds = (numbers[name] for name in ("epoch", "step", "seconds"))
+
+    def _resume_optimiser(self, tensors: dict[str, torch.Tensor], groups: list[dict]) -> None:
+        """Momentum and learning rates as they were kept."""
+        state: dict[int, dict] = {}
+        for name, tensor in tensors.items():
+            number, _, key = name.partition(".")
+            state.setdefault(int(number), {})[key] = tensor
+        whole = self.optimiser.state_dict()
+        kept = [group | {"params": own["params"]} for group, own in zip(groups, whole["param_groups"])]
+        self.optimiser.load_state_dict({"state": state, "param_groups": kept})
+
+
+def _mean_of(network: nn.Module, decay: float):
+    """The running mean of the weights and of what batch norms saw (Polyak and Juditsky, 1992); None without decay."""
+    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
 
 
 def evaluate(network: nn.Module, split: Split, dataset: Dataset) -> float:
@@ -88,24 +170,7 @@ def warm(network: nn.Module, dataset: Dataset, batch: int, seed: int, count: int
     network.train()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for _, (images, _) in zip(range(count), batches(dataset, batch, generator)):
+        for _, (images, _) in zip(range(count), batches(dataset, batch, generator, mixing=False)):
             network(images)
     for norm, momentum in zip(norms, before):
         norm.momentum = momentum
-
-
-def _loss(logits, labels, images, recipes, teacher) -> torch.Tensor:
-    if not recipes:
-        return nn.functional.cross_entropy(logits, labels)
-    with torch.no_grad():
-        taught = teacher(images) if teacher is not None else None
-    return sum(recipe.loss(logits, labels, taught) for recipe in recipes) / len(recipes)
-
-
-def _groups(network: nn.Module, weight_decay: float) -> list[dict]:
-    """Parameters that decay, and those that do not."""
-    spared = {id(p) for m in network.modules() for p in m.parameters(recurse=False)
-              if isinstance(m, nn.BatchNorm2d) or p.dim() < 2 or getattr(m, "groups", 1) > 1}
-    decayed = [p for p in network.parameters() if id(p) not in spared]
-    return [{"params": decayed, "weight_decay": weight_decay},
-            {"params": [p for p in network.parameters() if id(p) in spared], "weight_decay": 0.0}]

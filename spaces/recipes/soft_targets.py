@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from spaces.gene import check_range
-from spaces.recipe import Recipe
+from spaces.recipe import Batch, Hooks, Recipe, Run
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,18 @@ class SoftTargets(Recipe):
         check_range("soft_targets t", self.t, 0.1, 10_000)
         check_range("soft_targets a", self.a, 0, 1)
 
-    def loss(self, logits, labels, teacher_logits):
+    def hooks(self, run: Run) -> Hooks:
+        return _Softened(self)
+
+    def loss(self, batch: Batch):
+        """The formula above."""
         from torch.nn import functional
 
-        soft = functional.kl_div((logits / self.t).log_softmax(1), (teacher_logits / self.t).log_softmax(1),
+        soft = functional.kl_div((batch.logits / self.t).log_softmax(1), (batch.teacher_logits / self.t).log_softmax(1),
                                  reduction="batchmean", log_target=True)
-        return self.a * self.t**2 * soft + (1 - self.a) * functional.cross_entropy(logits, labels)
+        return self.a * self.t**2 * soft + (1 - self.a) * batch.cross_entropy()
+
+
+class _Softened(Hooks):
+    def __init__(self, recipe: SoftTargets):
+        self.loss = recipe.loss

@@ -8,12 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluators.training.data import Dataset, Split, augmented, batches, open_data
-from evaluators.training.loop import Diverged, Schedule, _groups, evaluate, learning_rate, train, warm
+from evaluators.training.data import Dataset, Split, batches, open_data
+from evaluators.training.loop import Diverged, evaluate, train, warm
 from evaluators.training.raw import DataError
+from evaluators.training.schedule import Schedule, groups_of, warmed_cosine
 from spaces.build import build
 from spaces.candidate import Candidate
 from spaces.gene import parse
+from spaces.recipe import Batch
 
 FAST = Schedule(epochs=8, batch=64, learning_rate=0.2, weight_decay=5e-4)
 
@@ -134,25 +136,6 @@ def test_arrays_of_an_npz_file(tmp_path):
         open_data(settings(source="npz", path=str(tmp_path / "e.npz")), 0)
 
 
-def test_cropping_moves_each_image_within_a_black_border():
-    images = torch.randint(1, 256, (200, 2, 16, 16), dtype=torch.uint8)
-    moved = augmented(images, ("crop",), torch.Generator().manual_seed(0)).numpy()
-    padded, seen = np.pad(images.numpy(), [(0, 0), (0, 0), (2, 2), (2, 2)]), set()
-    for before, after in zip(padded, moved):
-        places = [(y, x) for y in range(5) for x in range(5) if (before[:, y:y + 16, x:x + 16] == after).all()]
-        assert len(places) == 1
-        seen.update(places)
-    assert len(seen) == 25
-
-
-def test_flipping_mirrors_about_half_of_the_images():
-    images = torch.randint(0, 256, (400, 1, 4, 4), dtype=torch.uint8)
-    out = augmented(images, ("flip",), torch.Generator().manual_seed(0))
-    mirrored = (out == images.flip(3)).flatten(1).all(1)
-    kept = (out == images).flatten(1).all(1)
-    assert bool((mirrored | kept).all()) and 150 < int(mirrored.sum()) < 250
-
-
 def test_an_epoch_shows_every_image_at_most_once():
     labels = torch.arange(50)
     split = Split(labels.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 4, 4), labels)
@@ -184,14 +167,14 @@ def test_training_that_explodes_says_where(digits):
 
 def test_weight_decay_spares_biases_norms_and_depthwise_filters(digits):
     model = network()
-    decayed = {id(p) for p in _groups(model, 0.1)[0]["params"]}
+    decayed = {id(p) for p in groups_of(model, 0.1)[0]["params"]}
     names = {name for name, p in model.named_parameters() if id(p) in decayed}
     assert names == {"layers.0.conv.weight", "layers.1.expand.weight", "layers.1.project.weight",
                      "layers.2.conv.weight", "layers.3.dense.weight"}
 
 
 def test_the_learning_rate_rises_over_a_tenth_and_falls_to_nothing():
-    rates = [learning_rate(s, 100) for s in range(100)]
+    rates = [warmed_cosine(s, 100) for s in range(100)]
     assert max(rates) == rates[9] == 1 and rates[0] == 0.1 and rates[-1] < 0.01
     assert rates[:10] == sorted(rates[:10]) and rates[10:] == sorted(rates[10:], reverse=True)
 
@@ -208,7 +191,7 @@ def test_soft_targets_at_a_high_temperature_match_logits():
     """[1], section 2.1: at T = 1000 and centred logits the gradient is (z_s - z_t) / classes, within 1%."""
     student, teacher = (z - z.mean() for z in torch.randn(2, 1, 10, dtype=torch.float64))
     student.requires_grad_(True)
-    parse("recipes", "soft_targets-t1000-a1").loss(student, torch.tensor([0]), teacher).backward()
+    parse("recipes", "soft_targets-t1000-a1").loss(Batch(torch.tensor([0]), student, teacher)).backward()
     torch.testing.assert_close(student.grad, (student - teacher).detach() / 10, rtol=0.01, atol=1e-4)
 
 
@@ -221,5 +204,6 @@ def test_soft_targets_is_the_formula_of_the_paper():
         return e / e.sum(1, keepdims=True)
     p, q, hard = softmax(t / 3), softmax(s / 3), softmax(s)
     expected = 0.7 * 9 * (p * np.log(p / q)).sum(1).mean() - 0.3 * np.log(hard[np.arange(4), labels]).mean()
-    loss = parse("recipes", "soft_targets-t3-a0.7").loss(*map(torch.from_numpy, (s, labels, t)))
+    student, teacher = torch.from_numpy(s), torch.from_numpy(t)
+    loss = parse("recipes", "soft_targets-t3-a0.7").loss(Batch(torch.from_numpy(labels), student, teacher))
     assert float(loss) == pytest.approx(expected, rel=1e-9)

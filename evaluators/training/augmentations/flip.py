@@ -1,0 +1,9 @@
+"""Half of the images mirrored left to right (Krizhevsky et al., 2012)."""
+
+import torch
+
+
+def pixels(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Each image mirrored or not, as likely."""
+    mirrored = torch.rand(len(images), generator=generator) < 0.5
+    return torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
