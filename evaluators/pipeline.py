@@ -46,7 +46,7 @@ def schedule_of(settings, epochs: int, learning_rate: float):
     from evaluators.training.schedule import Schedule
 
     return Schedule(epochs, settings.batch, learning_rate, settings.weight_decay, settings.optimizer, settings.schedule,
-                    settings.label_smoothing, settings.ema)
+                    settings.label_smoothing, settings.ema, settings.precision)
 
 
 def untrained(candidate: Candidate, dataset, settings):

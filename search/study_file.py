@@ -3,6 +3,7 @@
     [study]  name seed trials time sampler objectives constraints
     [data]   source path validation augment
     [train]  epochs finetune_epochs batch learning_rate finetune_learning_rate weight_decay optimizer schedule label_smoothing ema
+             precision
     [teacher] candidate epochs          (needed where a recipe learns from a teacher)
     [target] name
     [space]  stages head compression recipes
@@ -64,6 +65,7 @@ class TrainTable(_Table):
     schedule: Literal["cosine", "one_cycle"] = "cosine"
     label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     ema: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 class TeacherTable(_Table):

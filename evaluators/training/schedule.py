@@ -13,7 +13,8 @@ MOMENTUM = 0.9
 class Schedule:
     """`learning_rate` is the highest, reached after the warm-up. `optimizer`: "sgd" or "adamw"; `pace`: "cosine" or "one_cycle";
     `smoothing`: the share of each label spread over all classes; `ema`: the decay, a step, of the weights' running mean, which is
-    what training gives; 0 for the weights themselves."""
+    what training gives; 0 for the weights themselves; `precision` of forward and backward: "float32", or "bfloat16", in which the
+    weights are rounded where they multiply but learn in float32."""
 
     epochs: int
     batch: int
@@ -23,6 +24,7 @@ class Schedule:
     pace: str = "cosine"
     smoothing: float = 0.0
     ema: float = 0.0
+    precision: str = "float32"
 
     def steps(self, images: int) -> int:
         """Optimiser steps of the whole run over so many images."""

@@ -61,7 +61,7 @@ def test_hooks_are_called_before_each_epoch_and_after_each_step_and_at_the_end(d
 
 
 SCHEDULES = {"sgd": SHORT, "adamw, one cycle": replace(SHORT, optimizer="adamw", pace="one_cycle", learning_rate=0.01),
-             "mean of weights, smoothed labels": replace(SHORT, ema=0.9, smoothing=0.1)}
+             "mean of weights, smoothed labels": replace(SHORT, ema=0.9, smoothing=0.1), "bfloat16": replace(SHORT, precision="bfloat16")}
 
 
 @pytest.mark.parametrize("stop_at", [1, 2])
