@@ -187,25 +187,25 @@ class _Importer:
 
     # what is quantised, and how
 
-    def _affine(self, scale: str, zero_point: str) -> Affine:
-        """The type that a quantiser's constants name: 8 bits, one zero point a tensor."""
-        scales, zero = self.constants[scale].astype(np.float32).ravel(), self.constants[zero_point]
-        zeros = np.unique(zero)
-        if zero.dtype not in (np.uint8, np.int8) or len(zeros) > 1:
-            raise _uncovered(scale, f"{zero.dtype} with {scales.size} scales and {len(zeros)} zero points")
+    def _affine(self, node: OnnxNode) -> Affine:
+        """The type that a quantiser's constants name: 8 bits, one zero point a tensor, one scale or one a channel."""
+        scales, zero = self.constants[node.inputs[1]].astype(np.float32).ravel(), self.constants[node.inputs[2]]
+        zeros, axis = np.unique(zero), node.attributes.get("axis", 1)
+        if zero.dtype not in (np.uint8, np.int8) or len(zeros) > 1 or scales.size > 1 and axis != 1:
+            raise _uncovered(node.inputs[1], f"{zero.dtype} with {scales.size} scales along axis {axis} and {len(zeros)} zero points")
         shifted = int(zeros[0]) - int(np.iinfo(zero.dtype).min)
         return Affine(float(scales[0]) if scales.size == 1 else tuple(map(float, scales)), shifted)
 
     def _dequantised(self, node: OnnxNode) -> None:
-        source, scale, zero_point = node.inputs
+        source = node.inputs[0]
         if source in self.constants:  # weights; a layer takes them as they are
             self.weights[node.output] = _Stored(*(self.constants[name] for name in node.inputs), node.attributes.get("axis", 1))
             self.constants[node.output] = self.weights[node.output].real()
         else:
-            self.typed[node.output] = (source, self._affine(scale, zero_point))
+            self.typed[node.output] = (source, self._affine(node))
 
     def _quantised(self, node: OnnxNode) -> None:
-        source, affine = node.inputs[0], _of_one_scale(self._affine(*node.inputs[1:]), node.inputs[1])
+        source, affine = node.inputs[0], _of_one_scale(self._affine(node), node.inputs[1])
         if source in self.typed:
             name, given = self.typed[source]
             self._emit("int8_rescale", (name,), node.output, int8_rescale.arguments(given, affine, *ANY))
@@ -222,7 +222,7 @@ class _Importer:
             reader = self._reader(reader.output)
         if reader is None or reader.op != "QuantizeLinear":
             return None
-        return _Wanted(reader.output, self._affine(*reader.inputs[1:]), (low, high), tuple(passed))
+        return _Wanted(reader.output, self._affine(reader), (low, high), tuple(passed))
 
     def _reader(self, name: str) -> OnnxNode | None:
         """The node that alone reads a tensor."""
@@ -358,7 +358,7 @@ class _Importer:
 def _of_one_scale(affine: Affine, name: str) -> Affine:
     """The type. ValueError if it has one scale a channel."""
     if isinstance(affine.scale, tuple):
-        raise _uncovered(name, f"{len(affine.scale)} scales that another than one depthwise convolution reads or an integer layer makes")
+        raise _uncovered(name, f"{len(affine.scale)} scales, but from an integer layer to a depthwise convolution,")
     return affine
 
 

@@ -81,9 +81,9 @@ def _input_name(path: Path) -> str:
 
 
 def _agreement(model: Model, library: Library, images: Images) -> dict[str, float]:
-    """`agreement` with ONNX Runtime as it runs by default, in integers; `peer_agreement` is that of ONNX Runtime with itself, operator by
-    operator in floats: how far rounding alone decides the class of these networks. With labels, `accuracy` and ONNX
-    Runtime's, `peer_accuracy`."""
+    """`agreement` with ONNX Runtime as it runs by default, in integers; `peer_agreement` is that of ONNX Runtime with itself,
+    operator by operator in floats: how far rounding alone decides the class of these networks. With labels, `accuracy` and
+    ONNX Runtime's, `peer_accuracy`."""
     runs = library.run, _session(model, True), _session(model, False)
     ours, usual, literal = (np.array([run(image[None]).argmax() for image in images.compared]) for run in runs)
     found = {"agreement": ours == usual, "peer_agreement": literal == usual}

@@ -134,5 +134,6 @@ def _to_float(steps, low, high):
 def _to_uint8(steps, given, low, high):
     scale = steps / torch.tensor(given.scale, dtype=torch.float32)
     if not bool(((scale >= SMALLEST) & torch.isfinite(scale)).all()):
-        raise SpaceError(f"a step of the sums is {float(scale.min()):.3g} to {float(scale.max()):.3g} of the result's; float32 cannot hold that")
+        raise SpaceError(f"a step of the sums is {float(scale.min()):.3g} to {float(scale.max()):.3g} of the result's, which float32"
+                         " cannot hold")
     return {"scale": scale}, {"out_zero_point": given.zero_point, **clamp_steps(low, high, given.scale, given.zero_point)}

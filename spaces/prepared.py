@@ -21,8 +21,8 @@ class EmptyRange(SpaceError):
 
 @dataclass(frozen=True)
 class Affine:
-    """How a uint8 tensor stands for real numbers: (steps - zero_point) * scale. `scale` is a float32 value, or one for each channel of
-    an image that a depthwise convolution reads."""
+    """How a uint8 tensor stands for real numbers: (steps - zero_point) * scale. `scale` is a float32 value, or one for each
+    channel of an image that a depthwise convolution reads."""
 
     scale: float | tuple[float, ...]
     zero_point: int

@@ -1,7 +1,7 @@
 """Sum of two uint8 tensors, each with its own scale and zero point, as a third (Jacob et al., 2018, appendix A.2).
 
-x * x_scale + (y * y_scale + offset) in float32, each product and its sum rounded once (fused), to the nearest whole number, halves to
-even, clamped to [low, high]. The zero points are in the offset. x and y have one shape.
+x * x_scale + (y * y_scale + offset) in float32, each product and its sum rounded once (fused), to the nearest whole number, halves
+to even, clamped to [low, high]. The zero points are in the offset. x and y have one shape.
 """
 
 import torch

@@ -1,5 +1,5 @@
-"""A uint8 tensor with another scale and zero point, such as the operands of a concatenation need (Jacob et al., 2018,
-appendix A.3): float32(x - x_zero_point) * scale to the nearest whole number, halves to even, plus zero_point, clamped to [low, high].
+"""A uint8 tensor with another scale and zero point, such as the operands of a concatenation need (Jacob et al., 2018, appendix
+A.3): float32(x - x_zero_point) * scale to the nearest whole number, halves to even, plus zero_point, clamped to [low, high].
 """
 
 import torch

@@ -30,5 +30,6 @@ def epilogue(rng, outputs: int, products: int) -> tuple[dict, dict]:
     zero = zero_point(rng)
     low, high = step_bounds(rng, zero)
     spread = 2.0 ** (-7 + rng.integers(-3, 4)) / np.sqrt(products)
-    scale = one_of(rng, *[spread * rng.uniform(0.1, 2, outputs)] * 4, 2.0 ** -rng.integers(1, 12, outputs), 10.0 ** rng.integers(-30, 30, outputs))
+    scale = one_of(rng, *[spread * rng.uniform(0.1, 2, outputs)] * 4, 2.0 ** -rng.integers(1, 12, outputs),
+                   10.0 ** rng.integers(-30, 30, outputs))
     return {"bias": bias, "scale": scale.astype("float32")}, {"out_zero_point": zero, "low": low, "high": high}

@@ -187,5 +187,5 @@ def test_activations_scaled_by_channel_in_front_of_a_depthwise_convolution_stay_
 
 
 def test_activations_of_several_zero_points_are_refused(tmp_path):
-    with pytest.raises(ModelError, match="uint8 with 4 scales and 2 zero points"):
+    with pytest.raises(ModelError, match="uint8 with 4 scales along axis 1 and 2 zero points"):
         load_model(graph_of(SEPARABLE, by_channel([0, 0, 9, 0]), tmp_path / "separable.onnx", 1), ())
