@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import sqlite3
+import time
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -33,7 +34,7 @@ CREATE TABLE IF NOT EXISTS options (
 CREATE TABLE IF NOT EXISTS objects (target TEXT, symbol TEXT, digest TEXT, code BLOB, PRIMARY KEY (target, symbol));
 CREATE TABLE IF NOT EXISTS targets (target TEXT PRIMARY KEY, description TEXT, roofline TEXT);
 """
-BUSY_S = 60.0
+BUSY_S, RETRY_S = 60.0, 0.01
 # Object code of all targets together; the oldest goes first.
 OBJECT_BYTES = 256 * 2**20
 OLDEST = """
@@ -66,7 +67,7 @@ class Store:
         description = describe(target)
         self._target = hashlib.sha256(description.encode()).hexdigest()[:16]
         self._connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
-        self._connection.execute("PRAGMA journal_mode=WAL")
+        _write_ahead(self._connection)
         self._connection.executescript(SCHEMA)
         self._connection.execute("INSERT OR IGNORE INTO targets VALUES (?, ?, NULL)", (self._target, description))
 
@@ -136,6 +137,19 @@ def key(workload: Workload) -> str:
 
 def _digest(code: bytes) -> str:
     return hashlib.sha256(code).hexdigest()
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Where two processes do this to a new file at once, SQLite fails at one of them without waiting: it is tried again."""
+    end = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(RETRY_S)
 
 
 def describe(target: Target) -> str:

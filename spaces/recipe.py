@@ -25,12 +25,14 @@ class Run:
 @dataclass(frozen=True)
 class Batch:
     """One batch: labels int64 [N], or probabilities [N, classes] where images are mixed; logits and teacher_logits (None without
-    a teacher) float [N, classes]; `smoothing`: the share of each label that is spread over all classes."""
+    a teacher) float [N, classes]; `smoothing`: the share of each label that is spread over all classes; `images`: normalised,
+    [N, C, H, W]."""
 
     labels: Any
     logits: Any
     teacher_logits: Any = None
     smoothing: float = 0.0
+    images: Any = None
 
     def cross_entropy(self):
         """The loss against the labels."""

@@ -89,9 +89,8 @@ class _Training:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.schedule.precision == "bfloat16"):
             with torch.no_grad():
                 taught = self.teacher(images).float() if self.teacher is not None else None
-            logits = self.network(images).float()
-        batch = Batch(labels, logits, taught, self.schedule.smoothing)
-        losses = [loss for loss in (hooks.loss(batch) for hooks in self.hooks) if loss is not None]
+            batch = Batch(labels, self.network(images).float(), taught, self.schedule.smoothing, images)
+            losses = [loss for loss in (hooks.loss(batch) for hooks in self.hooks) if loss is not None]
         loss = sum(losses) / len(losses) if losses else batch.cross_entropy()
         return loss + sum(hooks.penalty() for hooks in self.hooks)
 

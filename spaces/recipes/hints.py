@@ -18,8 +18,11 @@ from spaces.recipe import Batch, Hooks, Recipe, Run
 
 @dataclass(frozen=True)
 class Hints(Recipe):
-    """Learns the teacher's layer at `depth` of its layers for a share `stage` of the epochs, then its outputs at temperature `t`, with
-    a weight that begins at `weight`."""
+    """Learns a teacher's middle layer, then its softened outputs.
+
+    `depth`: which layer, as a share of all; `stage`: the share of the epochs that are spent on it; `t`: the temperature of the outputs;
+    `weight`: how much they count at first.
+    """
 
     SOURCE: ClassVar[str] = "Romero et al., 2015 [2]"
     GAIN: ClassVar[str] = "accuracy"

@@ -40,7 +40,7 @@ def study_text(**changes: str) -> str:
     (('"svd-energy0.9+int8"', '"svd-energy9"'), ["svd energy is 9", "pointwise"]),
     (('source = "digits"', 'source = "folder"\npath = "nowhere.zip"'), ["nowhere.zip", "data.path", "NETWRIGHT_DATA"]),
     (('name = "local"', 'name = "lokal"'), ["'lokal'", "local"]),
-    (('augment = ["crop"]', 'augment = ["spin"]'), ["'spin'", "crop, flip"]),
+    (('augment = ["crop"]', 'augment = ["spin"]'), ["'spin'", "crop, cutout, flip"]),
 ])
 def test_a_mistake_in_a_study_file(change, words, tmp_path):
     (tmp_path / "study.toml").write_text(study_text(it=change))
