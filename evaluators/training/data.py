@@ -44,7 +44,7 @@ class Dataset:
 
     def normalised(self, images: torch.Tensor) -> torch.Tensor:
         """float32 [N, C, H, W] of zero mean and unit deviation a channel over the training split."""
-        return images.float().sub_(self.mean.view(-1, 1, 1)).div_(self.std.view(-1, 1, 1))
+        return images.to(torch.float32, copy=True).sub_(self.mean.view(-1, 1, 1)).div_(self.std.view(-1, 1, 1))
 
 
 def open_data(settings, seed: int) -> Dataset:

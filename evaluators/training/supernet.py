@@ -1,11 +1,11 @@
 """One network for all candidates of a space: they share weights (`spaces.sharing`), trained once, from which each takes its part.
 
 Each step trains the widest, the narrowest and two random candidates (the sandwich rule: Yu and Huang, 2019), the widest by the labels, the
-others by its softened outputs (in-place distillation). Batch norms use the statistics of the batch; a candidate that inherits weights
+others by these and by its outputs (in-place distillation), half each. Batch norms use the statistics of the batch; a candidate that inherits weights
 has its own, which are taken anew.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -82,6 +82,8 @@ class _Sandwich:
 
 @dataclass
 class _Sandwiched(Hooks):
+    """`others`: those that learn from the widest in this step; `before`: the random numbers' state from which they were drawn."""
+
     supernet: Supernet
     generator: torch.Generator
     others: list[Candidate] = field(default_factory=list)
@@ -138,8 +140,6 @@ def _drawn(supernet: Supernet, space: Space, generator: torch.Generator, end=Non
 
 def dense(candidate: Candidate) -> Candidate:
     """The candidate without compressions and recipes."""
-    from dataclasses import replace
-
     return Candidate(tuple(replace(layer, compressions=()) for layer in candidate.layers))
 
 

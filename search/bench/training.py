@@ -13,7 +13,7 @@ from rich.table import Table
 
 from search.bench import console
 
-ARCHIVE, BATCH, BATCHES, ROUNDS = Path("cifar10.zip"), 128, 16, 7
+ARCHIVE, BATCH, BATCHES, ROUNDS = Path("cifar10.zip"), 128, 8, 5
 NETWORKS = {
     "small": "conv:16/2 depthwise_separable:32/1 depthwise_separable:64/2 depthwise_separable:96/2 classifier:10/1",
     "middle": "conv:24/2 mbconv-expand2:32/1 mbconv-expand4:48/2 fire-squeeze0.5-norm_batch:96/2 classifier:10/1",
