@@ -1,13 +1,16 @@
-"""Dense layer straight from codes of a scalar codebook of up to 256 numbers, in fixed point: the table lies in registers as two
-planes of bytes, in which AVX-512 VBMI looks up 64 codes at once (Intel SDM, VPERMI2B), and bytes are multiplied by the three bytes
-of the inputs, four at a time (VPDPBUSD). Memory gives eight bits a weight instead of 32.
+"""Dense layer straight from codes of a scalar codebook of up to 256 numbers, in fixed point of 24 bits: the table lies in registers as
+three planes of bytes, in which AVX-512 VBMI looks up 64 codes at once (Intel SDM, VPERMI2B), and bytes are multiplied by the
+inputs' bytes four at a time (VPDPBUSD). Memory gives eight bits a weight instead of 32.
 
-    weight = step_w * (256 w1 + w0 - 2^15), w1 and w0 unsigned;  x = step_x * (256^2 x2 + 256 x1 + x0), signed
-    sum = step_w * step_x * 256 * (256^2 sum w1' x2 + 256 sum (w1' x1 + w0 x2) + sum (w1' x0 + w0 x1)), w1' = w1 - 128
+    weight = step_w * (256^2 w2 + 256 w1 + w0 - 2^23), w2 to w0 unsigned;  x = step_x * (256^2 x2 + 256 x1 + x0), signed
+    sum = step_w * step_x * 256^2 * (256^2 sum w2' x2 + 256 sum (w2' x1 + w1 x2) + sum (w2' x0 + w1 x1 + w0 x2)), w2' = w2 - 128
 
-Integer sums are exact. Rounding the table moves a weight by 2^-16 of the largest at most. The mean of that over an output's weights,
-times the sum of the inputs, is added again (bias correction: Nagel et al., 2019), so that what is left averages out. Rounding the
-inputs and leaving out a product costs 2^-22 of the largest of each. Inputs must be finite.
+Integer sums are exact. Rounding and the products left out, of lower bytes, cost about 2^-22 of the largest weight times the largest
+input for each product at most. Inputs must be finite.
+
+A table of more than 128 numbers takes two look-ups a plane, and is spared the lowest: codes are numbered anew in the order of the
+lowest bytes, so that the code itself is nearly that byte, and the other two are the nearest to what is left. That costs some 2^-20 of the
+largest weight, 2^-16 where all lowest bytes are alike.
 """
 
 from dataclasses import dataclass
@@ -23,12 +26,14 @@ from backends.view import View
 from backends.workload import Lowering, Packed, Tensor
 
 PRIORITY = 1
-# Inputs that one instruction multiplies, the outputs of a vector, its codes, and the bytes of an input and of a weight.
-INPUTS, LANES, BYTES, PLANES, PLANES_OF_WEIGHTS = 4, 16, 64, 3, 2
-# The largest number of each: weights in 16 bits around 2^15, inputs whose bytes are signed.
-WEIGHT, INPUT = 2**15 - 1, 127 * 2**16
-# Inputs whose two products of bytes, at most 255 * 128 each, cannot pass 32 bits.
-MOST = (2**31 - 1) // (2 * 255 * 128 + 128 * 128)
+# Inputs that one instruction multiplies, the outputs of a vector, its codes, and the bytes of a number.
+INPUTS, LANES, BYTES, PLANES = 4, 16, 64, 3
+# The largest number of each: weights in 24 bits around 2^23 with room for another lowest byte, inputs whose bytes are signed.
+WEIGHT, INPUT = 2**23 - 257, 127 * 2**16
+# Entries of tables whose lowest bytes are the codes.
+NUMBERED = 256
+# Inputs whose three products of bytes, at most 255 * 128 each, cannot pass 32 bits.
+MOST = (2**31 - 1) // (3 * 255 * 128 + 128 * 128)
 
 
 def serves(workload, target) -> bool:
@@ -47,31 +52,30 @@ def options(workload, target) -> list[dict]:
 def lower(workload, target, option) -> Lowering:
     """The inputs in bytes, then blocks of outputs, each over all inputs, four at a time."""
     codes, vectors, table = Codes.of(workload.unpack), option["vectors"], workload["weight.table"]
-    blocks, size = blocks_of_outputs(codes.outputs, vectors * LANES), plane_size(codes)
+    blocks, size = blocks_of_outputs(codes.outputs, vectors * LANES), plane_of(codes.entries)
     threads = target.threads_for(codes.outputs * codes.segments // LANES)
 
     def body(buffers, sink):
         x = View.of(buffers["x"], workload["x"])
         with loop_unless_one(workload["x"].shape[0]) as n:
             numbers = _Inputs.of(x.of_image(n), codes.segments)
-            scale, whole = bind(numbers.step() * load(buffers["step"], 0)), numbers.sum()
+            scale = bind(numbers.step() * load(buffers["step"], 0))
             with shared(threads) as share, for_each_block(blocks, share) as block:
                 planes = [[load(buffers["planes"], plane * size + part, BYTES) for part in range(0, size, BYTES)]
-                          for plane in range(PLANES_OF_WEIGHTS)]
-                sums = _block(planes, numbers, buffers["weight.codes"], vectors, block)
+                          for plane in range(size == NUMBERED, PLANES)]
+                sums = _block(planes, numbers, buffers["numbered"], vectors, block)
                 for v in range(vectors):
                     first = bind(blocks.first(block) + v * LANES)
                     values = [load(buffers[name], first, LANES) for name in workload.parameters]
-                    total = _total(sums, v) * splat(scale, LANES) + load(buffers["rest"], first, LANES) * splat(whole, LANES)
+                    total = _total(sums, v) * splat(scale, LANES)
                     sink.put(last_step(workload, total, values, LANES), n, 0, 0, first, LANES)
-    return Lowering(body, {"weight.codes": _packed_codes(workload["weight.codes"], codes, blocks),
-                           "planes": _packed_planes(table, size), "step": _packed_step(table),
-                           "rest": _packed_rest(table, workload["weight.codes"], codes)})
+    return Lowering(body, {"numbered": _packed_codes(table, workload["weight.codes"], codes, blocks),
+                           "planes": _packed_planes(table, size), "step": _packed_step(table)})
 
 
-def plane_size(codes: Codes) -> int:
+def plane_of(entries: int) -> int:
     """Entries of a plane: 64, 128 or 256."""
-    return max(BYTES, 1 << (codes.entries - 1).bit_length())
+    return max(BYTES, 1 << (entries - 1).bit_length())
 
 
 def steps_of(inputs: int) -> int:
@@ -117,11 +121,6 @@ class _Inputs:
         largest = load(self.largest, 0)
         return bind(tirx.Select(largest > constant(0, "float32"), largest * constant(1 / INPUT, "float32"), constant(1, "float32")))
 
-    def sum(self):
-        """The sum of the rounded inputs, float32."""
-        totals = [cast(load(self.totals, plane), "float32") * constant(256.0**plane, "float32") for plane in range(PLANES)]
-        return bind((totals[0] + totals[1] + totals[2]) * self.step())
-
     def _put(self, x: View, k, inputs: int, inverse) -> None:
         """Word k of each plane, of so many inputs."""
         from tvm import tirx
@@ -152,38 +151,76 @@ def _block(planes: list, numbers: _Inputs, codes, vectors: int, block):
         x = [splat(bind(load(numbers.words, plane * numbers.steps + k)), LANES) for plane in range(PLANES)]
         for v in range(vectors):
             code = bind(load(codes, base + (k * vectors + v) * BYTES, BYTES))
-            weights = [bind(tirx.reinterpret(f"int32x{LANES}", permuted_bytes(plane, code))) for plane in planes]
+            found = [code] * (PLANES - len(planes)) + [permuted_bytes(plane, code) for plane in planes]
+            weights = [bind(tirx.reinterpret(f"int32x{LANES}", each)) for each in found]
             for order in range(PLANES):
                 at = (v * PLANES + order) * LANES
                 total = load(sums, at, LANES)
-                for part in range(min(order + 1, PLANES_OF_WEIGHTS)):
-                    total = vnni(total, weights[PLANES_OF_WEIGHTS - 1 - part], x[PLANES - 1 - order + part], LANES)
+                for part in range(order + 1):
+                    total = vnni(total, weights[PLANES - 1 - part], x[PLANES - 1 - order + part], LANES)
                 store(sums, total, at, LANES)
     return sums
 
 
 def _total(sums, v: int):
-    """256 times (256^2 times the first sums, 256 times the second, and the third) as floats."""
+    """256^2 times (256^2 times the first sums, 256 times the second, and the third) as floats."""
     total = None
     for order in range(PLANES):
         part = cast(load(sums, (v * PLANES + order) * LANES, LANES), "float32", LANES)
-        part = part * constant(float(256 ** (3 - order)), "float32", LANES)
+        part = part * constant(float(256 ** (4 - order)), "float32", LANES)
         total = part if total is None else total + part
     return total
 
 
-def _packed_codes(stored: Tensor, codes: Codes, blocks: Blocks) -> Packed:
+def _packed_codes(table: Tensor, stored: Tensor, codes: Codes, blocks: Blocks) -> Packed:
     """Bytes [blocks, steps, outputs of a block, 4 inputs]."""
     from tvm import tirx
 
     steps = steps_of(codes.segments)
     tensor = Tensor((blocks.count * steps * blocks.width * INPUTS,), "int8")
 
-    def body(source, packed):
+    def body(numbers, source, packed):
+        names = _names(_whole_numbers(numbers, table.size), table.size)
         with loop(blocks.count) as block, loop(steps) as k, loop(blocks.width) as place, loop(INPUTS) as q:
             code = codes.read(source, blocks.first(block) + place, tirx.min(k * INPUTS + q, codes.segments - 1), 0)
-            store(packed, cast(code, "int8"), ((block * steps + k) * blocks.width + place) * INPUTS + q)
-    return Packed(function([stored, tensor], body), tensor)
+            store(packed, cast(load(names, code), "int8"), ((block * steps + k) * blocks.width + place) * INPUTS + q)
+    return Packed(function([table, stored, tensor], body), tensor, ("weight.table", "weight.codes"))
+
+
+def _whole_numbers(table, entries: int):
+    """The entries in 24 bits, int32."""
+    from tvm import tirx
+
+    step, whole = scratch(1, "float32", registers=True), scratch(entries, "int32")
+    _write_step(table, entries, step)
+    with loop(entries) as entry:
+        number = tirx.min(tirx.nearbyint(load(table, entry) / load(step, 0)), constant(WEIGHT, "float32"))
+        store(whole, cast(number, "int32") + constant(2**23, "int32"), entry)
+    return whole
+
+
+def _names(whole, entries: int):
+    """The code of each entry: its own, or one near its lowest byte, in the order of these."""
+    from tvm import tirx
+
+    names, numbered = scratch(entries, "int32"), plane_of(entries) == NUMBERED
+    with loop(entries) as entry:
+        name = _lower(whole, entries, entry) * constant(NUMBERED, "int32") if numbered else entry
+        store(names, tirx.floordiv(name, constant(entries, "int32")) if numbered else name, entry)
+    return names
+
+
+def _lower(whole, entries: int, entry):
+    """How many entries have a lower lowest byte, or the same and come before."""
+    from tvm import tirx
+
+    count, own = scratch(1, "int32", registers=True), bind(load(whole, entry) & constant(255, "int32"))
+    store(count, constant(0, "int32"), 0)
+    with loop(entries) as other:
+        byte = bind(load(whole, other) & constant(255, "int32"))
+        lower = tirx.any(byte < own, tirx.all(byte == own, other < entry))
+        store(count, load(count, 0) + tirx.Select(lower, constant(1, "int32"), constant(0, "int32")), 0)
+    return load(count, 0)
 
 
 def _packed_step(table: Tensor) -> Packed:
@@ -202,40 +239,19 @@ def _write_step(source, entries: int, step) -> None:
     store(step, tirx.Select(load(step, 0) > constant(0, "float32"), load(step, 0), constant(1, "float32")), 0)
 
 
-def _rounded(weight, step):
-    """The nearest multiple of the step, in steps."""
-    from tvm import tirx
-
-    return tirx.min(tirx.nearbyint(weight / load(step, 0)), constant(WEIGHT, "float32"))
-
-
-def _packed_rest(table: Tensor, stored: Tensor, codes: Codes) -> Packed:
-    """What rounding takes from an output's weights on average, float32 [outputs]."""
-    tensor = Tensor((codes.outputs,), "float32")
-
-    def body(numbers, source, packed):
-        step = scratch(1, "float32", registers=True)
-        _write_step(numbers, table.size, step)
-        with loop(codes.outputs) as output:
-            store(packed, constant(0, "float32"), output)
-            with loop(codes.segments) as segment:
-                weight = bind(load(numbers, codes.read(source, output, segment, 0)))
-                lost = weight - _rounded(weight, step) * load(step, 0)
-                store(packed, load(packed, output) + lost * constant(1 / codes.segments, "float32"), output)
-    return Packed(function([table, stored, tensor], body), tensor, ("weight.table", "weight.codes"))
-
-
 def _packed_planes(table: Tensor, size: int) -> Packed:
-    """The entries' two bytes, lowest first: planes of `size`."""
-    tensor = Tensor((PLANES_OF_WEIGHTS * size,), "int8")
+    """The entries' three bytes by their codes, lowest first: planes of `size`. Where codes are the lowest, the others are those of the
+    nearest number that has it."""
+    tensor = Tensor((PLANES * size,), "int8")
 
     def body(source, packed):
-        step = scratch(1, "float32", registers=True)
-        _write_step(source, table.size, step)
+        whole = _whole_numbers(source, table.size)
+        names = _names(whole, table.size)
         with loop(tensor.size) as i:
             store(packed, constant(0, "int8"), i)
         with loop(table.size) as entry:
-            number = bind(cast(_rounded(load(source, entry), step), "int32") + constant(WEIGHT + 1, "int32"))
-            for plane in range(PLANES_OF_WEIGHTS):
-                store(packed, cast(number >> constant(8 * plane, "int32"), "int8"), plane * size + entry)
+            name, number = bind(load(names, entry)), load(whole, entry)
+            number = bind(number - name + constant(128, "int32") if size == NUMBERED else number)
+            for plane in range(PLANES):
+                store(packed, cast(number >> constant(8 * plane, "int32"), "int8"), plane * size + name)
     return Packed(function([table, tensor], body), tensor, ("weight.table",))
