@@ -1,7 +1,7 @@
 """Recipes: ways to train a network. A recipe hooks into the training loop, which knows none of them.
 
-A gene says what to do; `hooks` begins one run of it and gives an object that holds what the run needs, from the teacher's features to
-the epoch at which something ends.
+A gene says what to do; `hooks` begins one run of it and gives an object that holds what the run needs, from the teacher's
+features to the epoch at which something ends.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """One network for all candidates of a space: they share weights (`spaces.sharing`), trained once, from which each takes its part.
 
-Each step trains the widest, the narrowest and two random candidates (the sandwich rule: Yu and Huang, 2019), the widest by the labels, the
-others by these and by its outputs (in-place distillation), half each. Batch norms use the statistics of the batch; a candidate that inherits weights
-has its own, which are taken anew.
+Each step trains the widest, the narrowest and two random candidates (the sandwich rule: Yu and Huang, 2019), the widest by the
+labels, the others by these and by its outputs (in-place distillation), half each. Batch norms use the statistics of the batch; a
+candidate that inherits weights has its own, which are taken anew.
 """
 
 from dataclasses import dataclass, field, replace
