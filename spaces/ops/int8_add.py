@@ -16,7 +16,8 @@ def reference(x: torch.Tensor, y: torch.Tensor, x_scale: float, y_scale: float, 
 
 
 def _fused(x, scale: float, offset):
-    """float32(x * scale + offset): the 32 bits of the product and the 24 of the offset have room in float64."""
+    """float32(x * scale + offset), rounded in float64 before: that has room for the product's 32 bits and, but where the sum is
+    within 2^-53 of a half, for what they and the offset's 24 decide."""
     return (x.to(torch.float64) * scale + offset).to(torch.float32)
 
 

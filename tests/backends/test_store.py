@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from backends.store import Store, Trial
+from backends.store import Store, Trial, _write_ahead
 from backends.target import load
 from backends.workload import Tensor, Workload
 
@@ -105,6 +105,26 @@ def test_several_processes_write_at_once_and_nothing_is_lost(path):
     assert all(store.best(replace(WORKLOAD, op=f"op{n}_{i}")) == FAST for n in range(3) for i in range(20))
     assert store.objects(f"shared{i}" for i in range(20)) == {f"shared{i}": f"code {i}".encode() for i in range(20)}
     assert len(store.objects(f"kernel{n}_{i}" for n in range(3) for i in range(20))) == 60
+
+
+class Refusing:
+    """A connection that SQLite refuses so many times."""
+
+    def __init__(self, times: int, words: str):
+        self.left, self.words = times, words
+
+    def execute(self, command: str) -> None:
+        if self.left:
+            self.left -= 1
+            raise sqlite3.OperationalError(self.words)
+
+
+def test_a_file_that_another_process_is_opening_is_waited_for_and_other_mistakes_are_not():
+    locked, broken = Refusing(3, "database is locked"), Refusing(3, "attempt to write a readonly database")
+    _write_ahead(locked)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        _write_ahead(broken)
+    assert (locked.left, broken.left) == (0, 2)
 
 
 def test_the_roofline_is_measured_once(path, monkeypatch):

@@ -1,7 +1,7 @@
 """uint8 to float32: less the zero point, times the scale."""
 
 from backends.elementwise import elementwise, same_or_gate
-from backends.emit import cast, constant
+from backends.emit import constant
 from backends.epilogue import real_steps
 from backends.workload import one_way
 
