@@ -1,38 +1,81 @@
-"""From a candidate to its deployed network: build, train, compress, train on, freeze.
+"""From a candidate to its deployed network: build, train or inherit, compress, train on, freeze.
 
-Every candidate gets the same number of epochs: `epochs` dense, then `finetune_epochs` with its
-compressions in place, or dense again where it has none.
+How long it trains is the rung's (`evaluators.rungs`); those of one rung all get the same number of epochs, with their compressions
+in place, or without where they have none.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from evaluators.rungs import Rung
 from spaces.build import build
 from spaces.candidate import Candidate
 from spaces.compress import prepare
 from spaces.freeze import freeze
+from spaces.recipe import Recipe
+
+if TYPE_CHECKING:
+    from evaluators.training.data import Dataset
+    from evaluators.training.supernet import Supernet
 
 
-def trained(candidate: Candidate, dataset, settings, seed: int, teacher=None, folder: Path | None = None):
-    """The deployed network (an fx.GraphModule) and the seconds spent on training.
+@dataclass(frozen=True)
+class Lessons:
+    """What trains a candidate: `settings`, a study's [train] table; `teacher`: a network in eval mode; `supernet`: what the rungs that
+    inherit inherit from; `folder`: where training is kept, so that a killed run goes on from there."""
 
-    settings: a study's [train] table; folder: where training is kept, so that a killed run goes on from there. SpaceError or Diverged
-    if the candidate cannot be.
-    """
+    dataset: "Dataset"
+    settings: Any
+    teacher: Any = None
+    supernet: "Supernet | None" = None
+    folder: Path | None = None
+
+
+def trained(candidate: Candidate, rung: Rung, lessons: Lessons, seed: int):
+    """The deployed network (an fx.GraphModule) and the seconds spent on training. SpaceError or Diverged if the candidate cannot
+    be."""
     import torch
 
-    from evaluators.training.loop import train, warm
+    from evaluators.training.loop import warm
 
-    key = f"{candidate} {seed} {settings}"
     torch.manual_seed(seed)
-    network, recipes = build(candidate, dataset.shape), candidate.recipes
-    dense = schedule_of(settings, settings.epochs, settings.learning_rate)
-    fine = schedule_of(settings, settings.finetune_epochs, settings.finetune_learning_rate)
-    seconds = train(network, dataset, dense, seed, recipes, teacher, _kept(folder, "dense", key))
+    network, seconds = _begun(candidate, rung, lessons, seed)
     if compressed(candidate):
-        example = dataset.normalised(dataset.train.images[:2])
-        network = prepare(network, candidate, example, lambda n: warm(n, dataset, settings.batch, seed))
-    seconds += train(network, dataset, fine, seed + 1, recipes, teacher, _kept(folder, "fine", key))
+        example = lessons.dataset.normalised(lessons.dataset.train.images[:2])
+        network = prepare(network, candidate, example, lambda n: warm(n, lessons.dataset, lessons.settings.batch, seed))
+    epochs = rung.epochs if rung.inherits else lessons.settings.finetune_epochs
+    recipes = taught(candidate) if rung.inherits else candidate.recipes
+    if epochs:
+        seconds += _train(network, candidate, lessons, "fine", epochs, lessons.settings.finetune_learning_rate, seed + 1, recipes)
     return freeze(network), seconds
+
+
+def _begun(candidate: Candidate, rung: Rung, lessons: Lessons, seed: int):
+    """The network before its compressions: trained from random weights, or with inherited ones."""
+    from evaluators.training.supernet import inherit
+
+    if rung.inherits:
+        return inherit(lessons.supernet, candidate, lessons.dataset, lessons.settings.batch, seed), 0.0
+    network = build(candidate, lessons.dataset.shape)
+    return network, _train(network, candidate, lessons, "dense", rung.epochs, lessons.settings.learning_rate, seed, candidate.recipes)
+
+
+def _train(network, candidate: Candidate, lessons: Lessons, phase: str, epochs: int, learning_rate: float, seed: int, recipes) -> float:
+    from evaluators.training.loop import train
+
+    schedule = schedule_of(lessons.settings, epochs, learning_rate)
+    kept = _kept(lessons.folder, phase, f"{candidate} {seed} {epochs} {lessons.settings}")
+    return train(network, lessons.dataset, schedule, seed, recipes, lessons.teacher, kept)
+
+
+def taught(candidate: Candidate) -> tuple[Recipe, ...]:
+    """The recipes of a short fine-tuning: the candidate's own, and soft targets where none of them has a teacher."""
+    from spaces.gene import parse
+
+    if any(recipe.needs_teacher for recipe in candidate.recipes):
+        return candidate.recipes
+    return (*candidate.recipes, parse("recipes", "soft_targets"))
 
 
 def _kept(folder: Path | None, phase: str, key: str):
@@ -46,7 +89,7 @@ def schedule_of(settings, epochs: int, learning_rate: float):
     from evaluators.training.schedule import Schedule
 
     return Schedule(epochs, settings.batch, learning_rate, settings.weight_decay, settings.optimizer, settings.schedule,
-                    settings.label_smoothing, settings.ema, settings.precision)
+                    settings.label_smoothing, settings.ema, settings.precision, settings.device)
 
 
 def untrained(candidate: Candidate, dataset, settings):

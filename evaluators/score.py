@@ -1,4 +1,4 @@
-"""Scoring: a candidate is built, trained, compressed, trained on, frozen, counted, compiled and measured.
+"""Scoring: a candidate is built, trained as much as its rung says, compressed, frozen, counted, compiled and measured.
 
 Cheap figures come first: where a constraint on a counted metric is broken by the network's shapes
 alone, it is not trained. Whatever goes wrong with a candidate is a Result with the reason; a full disk
@@ -16,9 +16,9 @@ from backends.worker import Worker, WorkerError
 from evaluators.compiled import classify, compile_and_measure, measure_again
 from evaluators.constraint import Constraint
 from evaluators.evaluator import COUNTED, evaluators
-from evaluators.pipeline import shapes_fixed, trained, untrained
-from evaluators.pipeline import teacher as train_teacher
+from evaluators.pipeline import shapes_fixed, untrained
 from evaluators.subject import FilesError, Subject, check_files, export_program, save
+from evaluators.teachers import Teachers
 from spaces.candidate import Candidate
 from spaces.compress import coded
 from spaces.prepared import EmptyRange
@@ -38,7 +38,7 @@ class Result:
 
 
 class Scorer:
-    """Scores the candidates of one study. Holds its data, its teacher and the measuring process."""
+    """Scores the candidates of one study. Holds its data, its teachers, its supernet and the measuring process."""
 
     def __init__(self, study, directory: Path):
         """study: a study file (search.study_file.StudyFile); directory: the study's folder."""
@@ -55,7 +55,7 @@ class Scorer:
                                        study.space.recipes, len(self.dataset.classes))
         self.space.check(self.dataset.shape)
         self._constraints = [Constraint.parse(text) for text in study.study.constraints]
-        self._teacher = None
+        self.teachers = Teachers(study, self.space, self.dataset, directory)
         self._worker = Worker(environment(target.threads))
 
     def __enter__(self) -> Self:
@@ -68,15 +68,8 @@ class Scorer:
         """Where a candidate's files are."""
         return self.directory / "candidates" / identity
 
-    def _training(self, name: str) -> Path:
-        """Where a training run is kept until it has ended; a killed one goes on from there."""
-        return self.directory / "training" / name
-
-    def _forget(self, name: str) -> None:
-        shutil.rmtree(self._training(name), ignore_errors=True)
-
-    def score(self, candidate: Candidate) -> Result:
-        """Everything about one candidate, and its files in `candidates/<id>/`."""
+    def score(self, candidate: Candidate, rung: int = 0) -> Result:
+        """Everything about one candidate after the training of a rung, and its files in `candidates/<id>/`."""
         aside = self.folder(f".{candidate.id}")  # what a killed run left there goes when the candidate comes back
         try:
             early = self._counted_early(candidate)
@@ -84,14 +77,14 @@ class Scorer:
                 return early
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
-            metrics = self._evaluate(candidate, aside)
+            metrics = self._evaluate(candidate, rung, aside)
             _replace(aside, self.folder(candidate.id))
-            self._forget(candidate.id)
+            self.teachers.forget(candidate.id)
             return self._judged(metrics)
         except OSError:
             raise
         except Exception as error:  # a failed candidate is a value; the study goes on
-            self._forget(candidate.id)
+            self.teachers.forget(candidate.id)
             return Result("failed", reason=f"{type(error).__name__}: {error}".splitlines()[0])
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -126,10 +119,9 @@ class Scorer:
         metrics = {key: value for e in counted.values() for key, value in e().evaluate(subject).items()}
         return self._judged(metrics, "before training, ")
 
-    def _evaluate(self, candidate: Candidate, folder: Path) -> dict[str, float]:
+    def _evaluate(self, candidate: Candidate, rung: int, folder: Path) -> dict[str, float]:
         seed = (self.study.study.seed + int(candidate.id, 16)) % 2**31
-        network, seconds = trained(candidate, self.dataset, self.study.train, seed, self._teacher_for(candidate),
-                                   self._training(candidate.id))
+        network, seconds = self.teachers.trained(candidate, self.teachers.rungs[rung], seed)
         subject = self._subject(candidate, network, folder)
         save(network, subject.program, candidate, folder)
         metrics = {"train_seconds": seconds}
@@ -150,29 +142,6 @@ class Scorer:
     def _judged(self, metrics: dict[str, float], when: str = "") -> Result:
         broken = [str(c) for c in self._constraints if c.metric in metrics and c.violation(metrics) > 0]
         return Result("infeasible", metrics, f"{when}breaks {', '.join(broken)}") if broken else Result("scored", metrics)
-
-    def _teacher_for(self, candidate: Candidate):
-        """The study's teacher if a recipe asks for one; trained once, kept as teacher.safetensors."""
-        if not any(recipe.needs_teacher for recipe in candidate.recipes):
-            return None
-        if self._teacher is None:
-            self._teacher = self._load_teacher()
-        return self._teacher
-
-    def _load_teacher(self):
-        from safetensors.torch import load_file, save_file
-
-        from spaces.build import build
-
-        settings, file = self.study.teacher, self.directory / "teacher.safetensors"
-        if not file.is_file():
-            network = train_teacher(settings, self.dataset, self.study.train, self.study.study.seed, self._training("teacher"))
-            save_file(network.state_dict(), file.with_suffix(".aside"))
-            os.replace(file.with_suffix(".aside"), file)
-            self._forget("teacher")
-        network = build(Candidate.parse(settings.candidate), self.dataset.shape)
-        network.load_state_dict(load_file(file))
-        return network.eval()
 
 
 def _replace(aside: Path, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """What the commands do. Imported only when one runs, so that `netwright --help` answers at once."""
 
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -142,7 +143,12 @@ def _search(study: StudyFile, directory: Path, scorer, url: str | None) -> None:
     from search.executors import inline
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    limit = seconds(study.study.time)
+    end = time.monotonic() + seconds(study.study.time)
+    try:
+        scorer.teachers.prepare()
+    except KeyboardInterrupt:
+        raise StudyError(f"interrupted while the supernet trained; `netwright resume {directory}` goes on from there") from None
+    limit = end - time.monotonic()
     with storage.storage_errors(url or directory / "study.db"):
         controller = Controller(scorer.space, study, storage.open_storage(directory, url))
         tell = progress.Progress(controller, study.study.trials, limit)

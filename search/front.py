@@ -19,7 +19,7 @@ FORMATS = ("table", "csv", "json", "parquet")
 
 
 def front_rows(directory: Path, objectives: list[str] | None = None, url: str | None = None) -> list[dict[str, Any]]:
-    """The non-dominated, feasible candidates, best accuracy first.
+    """The non-dominated, feasible candidates of the highest rung that one has reached, best accuracy first.
 
     `accuracy` is on the validation split; `test_accuracy` is None before the study's end. Latencies are of the
     final measurement where there is one. StudyError if an objective was not computed.
@@ -29,7 +29,8 @@ def front_rows(directory: Path, objectives: list[str] | None = None, url: str | 
     for name in objectives:
         if name not in metrics():
             raise StudyError(f"--objectives names {name!r}, which is not computed; known: {', '.join(metrics())}")
-    rows = {row["id"]: row for row in (_row(trial, study.target.name) for trial in trials)}
+    top = max((trial.user_attrs["rung"] for trial in trials), default=0)
+    rows = {row["id"]: row for row in (_row(trial, study.target.name) for trial in trials if trial.user_attrs["rung"] == top)}
     chosen = [{**row, **_final(finals.get(f"final.{row['id']}"))} for row in _undominated(rows, objectives)]
     # The final measurement may move a member behind another.
     return sorted(_undominated({row["id"]: row for row in chosen}, objectives), key=lambda row: -row["accuracy"])

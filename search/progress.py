@@ -1,7 +1,8 @@
-"""Progress on standard error: candidates done and failed, the front, the best of each objective, time left."""
+"""Progress on standard error: candidates done and failed, the front, the best of each objective, jobs by rung, time left."""
 
 import sys
 import time
+from statistics import median
 from typing import TYPE_CHECKING
 
 from evaluators.score import Result
@@ -34,7 +35,13 @@ class Progress:
         shown = "" if volume is None else f" hypervolume {volume:.4f}"
         best = " ".join(f"{name} {value:,.6g}" for name, value in self._controller.best.items())
         return (f"{tally.candidates}/{self._trials} candidates, {tally.failed} failed, {tally.infeasible} infeasible,"
-                f" {tally.duplicates} known | front {len(front.members)}{shown} | best {best} | {self._left()} left")
+                f" {tally.duplicates} known | front {len(front.members)}{shown} | best {best} | {self._rungs()} | {self._left()} left")
+
+    def _rungs(self) -> str:
+        """Jobs of each rung so far, and the seconds of a middle one."""
+        costs = self._controller.costs
+        return ", ".join(f"{len(costs[number])} {rung} at {median(costs[number]):.1f} s"
+                         for number, rung in enumerate(self._controller.rungs) if number in costs)
 
     def _left(self) -> str:
         spent = time.monotonic() - self._begin

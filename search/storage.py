@@ -16,7 +16,7 @@ import msgspec
 
 from search.study_file import StudyError, StudyFile, load
 
-FORMAT = 1
+FORMAT = 2
 LIBRARIES = ("torch", "apache-tvm", "apache-tvm-ffi", "optuna", "numpy")
 
 

@@ -2,8 +2,9 @@
 
     [study]  name seed trials time sampler objectives constraints
     [data]   source path validation augment
-    [train]  epochs finetune_epochs batch learning_rate finetune_learning_rate weight_decay optimizer schedule label_smoothing ema
-             precision
+    [train]  epochs finetune_epochs rungs batch learning_rate finetune_learning_rate weight_decay optimizer schedule label_smoothing ema
+             precision device
+    [supernet] epochs learning_rate weight_decay     (where a rung inherits weights)
     [teacher] candidate epochs          (needed where a recipe learns from a teacher)
     [target] name
     [space]  stages head compression recipes
@@ -52,11 +53,12 @@ class DataTable(_Table):
 
 
 class TrainTable(_Table):
-    """[train]: epochs before and after compression, and their highest learning rates; `ema` is the decay of the weights' running
-    mean, 0 for none."""
+    """[train]: epochs before and after compression, and their highest learning rates; `rungs`: how much of that a candidate gets before
+    the better ones get more (`evaluators.rungs`); `ema` is the decay of the weights' running mean, 0 for none."""
 
     epochs: Positive
     finetune_epochs: Positive
+    rungs: list[str] = []
     batch: Annotated[int, Meta(ge=2)] = 64
     learning_rate: Rate = 0.2
     finetune_learning_rate: Rate = 0.02
@@ -66,6 +68,15 @@ class TrainTable(_Table):
     label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     ema: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+
+
+class SupernetTable(_Table):
+    """[supernet]: how the weights are trained that candidates inherit; what is not said here is as in [train]."""
+
+    epochs: Positive = 40
+    learning_rate: Rate = 0.1
+    weight_decay: Rate = 5e-5
 
 
 class TeacherTable(_Table):
@@ -98,6 +109,7 @@ class StudyFile(_Table):
     train: TrainTable
     space: SpaceTable
     target: TargetTable = TargetTable()
+    supernet: SupernetTable = SupernetTable()
     teacher: TeacherTable | None = None
     provenance: dict[str, Any] = {}
 
@@ -146,6 +158,7 @@ def _override(table: dict, text: str) -> None:
 def _check(path: Path, study: StudyFile) -> None:
     from evaluators.constraint import Constraint
     from evaluators.evaluator import metrics
+    from evaluators.rungs import RungError, ladder
     from search.sampling import names
 
     try:
@@ -162,6 +175,10 @@ def _check(path: Path, study: StudyFile) -> None:
     if study.study.sampler not in names():
         raise StudyError(f"{path}: study.sampler is {study.study.sampler!r}; known: {', '.join(names())}")
     seconds(study.study.time)
+    try:
+        ladder(study)
+    except RungError as error:
+        raise StudyError(f"{path}: train.rungs: {error}") from None
     _check_teacher(path, study)
 
 

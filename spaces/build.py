@@ -28,12 +28,13 @@ def build(candidate: Candidate, input_shape: tuple[int, int, int]) -> Network:
     channels, *size = input_shape
     modules = []
     for index, layer in enumerate(candidate.layers):
-        modules.append(_block(layer, index, channels, size))
+        modules.append(build_layer(layer, index, channels, size))
         channels, size = layer.width, [-(-side // layer.stride) for side in size]
     return Network(modules)
 
 
-def _block(layer: Layer, index: int, channels: int, size: list[int]) -> nn.Module:
+def build_layer(layer: Layer, index: int, channels: int, size: list[int]) -> nn.Module:
+    """The module of layer `index`, for maps of `channels` and `size` (height, width). SpaceError as for `build`."""
     if layer.stride > min(size):
         raise SpaceError(f"layer {index} {layer}: stride {layer.stride} is past the {size[0]}x{size[1]} image;"
                          " lower this stride or an earlier one")

@@ -35,13 +35,13 @@ def places(space: Space) -> list[Place]:
             strides, behind = (stage.stride, before) if position == 0 else ((1,), (names[position - 1],))
             found.append(Place(name, tuple(_blocks(stage, position)), stage.width, strides, behind, position > 0))
         before = tuple(names)
-    heads = tuple(block for choice in space.head for block in choice.variants())
+    heads = tuple(block for choice in space.head for block in choice.variants)
     return [*found, Place("head", heads, (space.classes,), (1,), before)]
 
 
-def placed_layers(space: Space, candidate: Candidate) -> tuple[str, ...]:
-    """The place of each layer. SpaceError if the space has no such candidate."""
-    found = _placed(list(candidate.layers), places(space), "")
+def placed_layers(waiting: list[Place], candidate: Candidate) -> tuple[str, ...]:
+    """The place of each layer, among all of a space. SpaceError if the space has no such candidate."""
+    found = _placed(list(candidate.layers), waiting, "")
     if found is None:
         raise SpaceError(f"{candidate} is no candidate of this space")
     return tuple(found)
@@ -51,7 +51,7 @@ def _blocks(stage: Stage, position: int) -> Iterator[Block]:
     """Blocks at a position or, since skipped ones close up, at a later one."""
     seen = set()
     for later in range(position, max(stage.layers)):
-        for block in (b for choice in stage.choicesplaced(later) for b in choice.variants()):
+        for block in (b for choice in stage.choicesplaced(later) for b in choice.variants):
             if not block.KEEPS_WIDTH and block not in seen:
                 seen.add(block)
                 yield block

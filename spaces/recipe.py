@@ -12,14 +12,15 @@ from spaces.gene import Gene
 
 @dataclass(frozen=True)
 class Run:
-    """One training run as it begins: `network` in training; `teacher` in eval mode, or None; `example`: a batch of normalised
-    images; `epochs` and `steps` of the whole run."""
+    """One training run as it begins: `network` in training; `teacher` in eval mode, or None; `example`: some hundred normalised
+    training images; `epochs` and `steps` of the whole run; `example_labels`: int64, the classes of those images."""
 
     network: Any
     teacher: Any
     example: Any
     epochs: int
     steps: int
+    example_labels: Any = None
 
 
 @dataclass(frozen=True)

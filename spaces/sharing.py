@@ -4,14 +4,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import nn
 
 from spaces.alignment import Aligned, Index, follow
 from spaces.block import Block
-from spaces.build import build
-from spaces.candidate import Candidate
+from spaces.build import build_layer
+from spaces.candidate import Candidate, Layer
 from spaces.gene import SpaceError
 from spaces.places import Place, placed_layers, places
 from spaces.space import Space
@@ -28,14 +29,29 @@ class Part:
 
     def of(self, shared: torch.Tensor) -> torch.Tensor:
         """Its numbers, in which gradients flow back to the shared tensor."""
-        for dim, where in enumerate(self.dims):
-            if isinstance(where, int):
-                shared = shared.narrow(dim, (shared.shape[dim] - where) // 2, where)
-            elif where == tuple(range(len(where))):
-                shared = shared.narrow(dim, 0, len(where))
-            else:
-                shared = shared.index_select(dim, torch.tensor(where, device=shared.device))
+        for dim, where in enumerate(self._where):
+            if isinstance(where, torch.Tensor):
+                shared = shared.index_select(dim, where.to(shared.device))
+            elif where[1] != shared.shape[dim]:
+                start, count = where
+                shared = shared.narrow(dim, (shared.shape[dim] - count) // 2 if start is None else start, count)
         return shared
+
+    @cached_property
+    def _where(self) -> list:
+        """By dimension the places as a tensor, or where they begin (None: they are the middle) and how many they are."""
+        return [(None, dim) if isinstance(dim, int) else (0, len(dim)) if dim == tuple(range(len(dim))) else torch.tensor(dim)
+                for dim in self.dims]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A layer of a candidate: its `module`, whose own numbers mean nothing, the part of each of its parameters, and where its
+    results' channels are in the widest result."""
+
+    module: nn.Module
+    parts: dict[str, Part]
+    out: Index
 
 
 @dataclass
@@ -46,23 +62,36 @@ class Sharing:
     input_shape: tuple[int, int, int]
     shapes: dict[str, list[int]] = field(default_factory=dict)
     _axes: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
+    _pieces: dict[tuple, Piece] = field(default_factory=dict)
 
     def __post_init__(self):
         outs: dict[str, dict[int, set[Index]]] = {}
-        for place in places(self.space):
+        self._places = places(self.space)
+        for place in self._places:
             outs[place.name] = self._measured(place, outs)
 
     def parts(self, candidate: Candidate) -> dict[str, Part]:
-        """What the network `build` gives takes of each shared tensor, by parameter name. SpaceError if the space has no such
-        candidate."""
-        network, given, found = build(candidate, self.input_shape), tuple(range(self.input_shape[0])), {}
-        names = placed_layers(self.space, candidate)
-        for number, (name, layer, module) in enumerate(zip(names, candidate.layers, network.layers)):
-            aligned, shapes = follow(module, given), _shapes(module)
-            for parameter, dims in self._dims(name, layer.block, aligned, shapes).items():
-                found[f"layers.{number}.{parameter}"] = Part(_key(name, layer.block, parameter), dims)
-            given = aligned.out.index(self._size_at(name, layer.block))
+        """What the network `build` gives takes of each shared tensor, by parameter name. SpaceError as for `pieces`."""
+        return {f"layers.{number}.{parameter}": part for number, piece in enumerate(self.pieces(candidate))
+                for parameter, part in piece.parts.items()}
+
+    def pieces(self, candidate: Candidate) -> list[Piece]:
+        """The layers of a candidate; candidates have those in common in which they agree. SpaceError if the space has no such candidate,
+        or it cannot be built."""
+        given, size, found = tuple(range(self.input_shape[0])), self.input_shape[1:], []
+        for number, (name, layer) in enumerate(zip(placed_layers(self._places, candidate), candidate.layers)):
+            key = name, layer.block, layer.width, layer.stride, given, size
+            if key not in self._pieces:
+                self._pieces[key] = self._piece(name, layer, build_layer(layer, number, len(given), list(size)), given)
+            found.append(self._pieces[key])
+            given, size = found[-1].out, tuple(-(-side // layer.stride) for side in size)
         return found
+
+    def _piece(self, name: str, layer: Layer, module: nn.Module, given: Index) -> Piece:
+        aligned = follow(module, given)
+        parts = {parameter: Part(_key(name, layer.block, parameter), dims)
+                 for parameter, dims in self._dims(name, layer.block, aligned, _shapes(module)).items()}
+        return Piece(module.train(), parts, aligned.out.index(self._size_at(name, layer.block)))
 
     def _measured(self, place: Place, outs: dict) -> dict[int, set[Index]]:
         """Grows the shapes by all that may stand at a place; returns where its results' channels may lie, by width."""

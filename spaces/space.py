@@ -6,8 +6,9 @@ inactive ones, leaves out skipped positions, and so maps equal networks to one c
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Self
 
 from spaces.block import Block
@@ -33,18 +34,18 @@ class BlockChoice:
         options = {key: _options(value, f"{place}.{key}") for key, value in table.items() if key != "name"}
         choice = cls(table["name"], options)
         with placed(place):
-            list(choice.variants())
+            list(choice.variants)
         return choice
 
-    def variants(self) -> Iterator[Block]:
+    @cached_property
+    def variants(self) -> tuple[Block, ...]:
         """Every block that the options allow."""
-        for values in itertools.product(*self.options.values()):
-            yield make("blocks", self.name, dict(zip(self.options, values)))
+        return tuple(make("blocks", self.name, dict(zip(self.options, values))) for values in itertools.product(*self.options.values()))
 
-    @property
+    @cached_property
     def roles(self) -> list[str]:
         """The roles of any variant."""
-        return list(dict.fromkeys(role for block in self.variants() for role in block.roles()))
+        return list(dict.fromkeys(role for block in self.variants for role in block.roles()))
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class Space:
     recipes: tuple[str, ...]
     classes: int
     choices: Mapping[str, tuple[Value, ...]] = field(init=False)
+    _offered: dict[str, tuple[str, ...]] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self):
         asked: dict[str, tuple[Value, ...]] = {}
@@ -153,15 +155,21 @@ class Space:
     def _variant(self, option: BlockChoice, place: str, pick):
         values = {key: pick(f"{place}.{key}", options) for key, options in option.options.items()}
         block = make("blocks", option.name, values)
-        picked = [(role, parse_chain(pick(f"{place}.{role}.compression", self._chains_for(option, role))))
-                  for role in option.roles]
+        picked = [(role, parse_chain(pick(name, self._chains_for(name, option, role))))
+                  for role in option.roles for name in (f"{place}.{role}.compression",)]
         return block, tuple((role, chain) for role, chain in picked
                             if role in block.roles() and _chain_fits(chain, block, role))
 
-    def _chains_for(self, option: BlockChoice, role: str) -> tuple[str, ...]:
+    def _chains_for(self, name: str, option: BlockChoice, role: str) -> tuple[str, ...]:
+        """What the choice `name` offers, found once."""
+        if name not in self._offered:
+            self._offered[name] = self._fitting(option, role)
+        return self._offered[name]
+
+    def _fitting(self, option: BlockChoice, role: str) -> tuple[str, ...]:
         offered = self.compression.get(role, self.compression.get("*", ((),)))
         usable = [chain_text(chain) for chain in offered
-                  if any(role in b.roles() and _chain_fits(chain, b, role) for b in option.variants())]
+                  if any(role in b.roles() and _chain_fits(chain, b, role) for b in option.variants)]
         return tuple(usable) or ("none",)
 
 
@@ -214,7 +222,7 @@ def _check_roles(chains: Mapping[str, tuple[Chain, ...]], options: list[BlockCho
             raise SpaceError(f'space.compression."{role}": no block of this space has that role; they have:'
                              f" {', '.join(known)}")
         for chain in offered:
-            if not any(_chain_fits(chain, block, r) for option in options for block in option.variants()
+            if not any(_chain_fits(chain, block, r) for option in options for block in option.variants
                        for r in block.roles() if role in ("*", r)):
                 raise SpaceError(f'space.compression."{role}": {chain_text(chain)} fits no layer of this space')
 

@@ -12,10 +12,10 @@ from torch import nn
 
 from evaluators.training.checkpoint import Checkpoint, named, under
 from evaluators.training.data import Dataset, Split, batches
-from evaluators.training.schedule import Schedule, optimiser_of, pace_of
+from evaluators.training.schedule import Schedule, device_of, optimiser_of, pace_of
 from spaces.recipe import Batch, Run
 
-CLIP, EVALUATION_BATCH = 5.0, 500
+CLIP, EVALUATION_BATCH, EXAMPLES = 5.0, 500, 256
 
 
 class Diverged(ValueError):
@@ -46,12 +46,14 @@ class _Training:
     """One run: what changes from step to step."""
 
     def __init__(self, network, dataset: Dataset, schedule: Schedule, seed: int, recipes, teacher):
+        self.device = device_of(schedule.device)
         # Convolutions train fastest on images that lie channels last.
-        self.network = network.to(memory_format=torch.channels_last)
-        self.dataset, self.schedule, self.teacher = dataset, schedule, teacher
+        self.network = network.to(self.device, memory_format=torch.channels_last)
+        self.dataset, self.schedule, self.teacher = dataset, schedule, teacher.to(self.device) if teacher is not None else None
         steps = schedule.steps(len(dataset.train))
-        example = dataset.normalised(dataset.train.images[:2])
-        run = Run(network, teacher, example, schedule.epochs, steps)
+        chosen = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(seed))[:EXAMPLES]
+        example = dataset.normalised(dataset.train.images[chosen]).to(self.device)
+        run = Run(network, teacher, example, schedule.epochs, steps, dataset.train.labels[chosen].to(self.device))
         self.hooks = [recipe.hooks(run) for recipe in recipes]
         self.optimiser = optimiser_of(network, [p for hooks in self.hooks for p in hooks.parameters()], schedule)
         self.pace = pace_of(self.optimiser, schedule, steps)
@@ -66,7 +68,7 @@ class _Training:
         for hooks in self.hooks:
             hooks.on_epoch(self.epoch)
         for images, labels in batches(self.dataset, self.schedule.batch, self.generator):
-            self._one_step(images, labels)
+            self._one_step(images.to(self.device), labels.to(self.device))
         self.epoch += 1
         self.seconds += time.perf_counter() - begin
 
@@ -86,7 +88,7 @@ class _Training:
         self.step += 1
 
     def _loss(self, images, labels) -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.schedule.precision == "bfloat16"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.schedule.precision == "bfloat16"):
             with torch.no_grad():
                 taught = self.teacher(images).float() if self.teacher is not None else None
             batch = Batch(labels, self.network(images).float(), taught, self.schedule.smoothing, images)
@@ -100,7 +102,9 @@ class _Training:
             hooks.close()
         if self.mean is not None:
             self.network.load_state_dict(self.mean.module.state_dict())
-        self.network.to(memory_format=torch.contiguous_format)
+        self.network.to("cpu", memory_format=torch.contiguous_format)
+        if self.teacher is not None:
+            self.teacher.to("cpu")
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Tensors and numbers from which `resume` goes on."""

@@ -11,10 +11,10 @@ MOMENTUM = 0.9
 
 @dataclass(frozen=True)
 class Schedule:
-    """`learning_rate` is the highest, reached after the warm-up. `optimizer`: "sgd" or "adamw"; `pace`: "cosine" or "one_cycle";
+    """How one network is trained. `learning_rate` is the highest, reached after the warm-up. `optimizer`: "sgd" or "adamw"; `pace`: "cosine" or "one_cycle";
     `smoothing`: the share of each label spread over all classes; `ema`: the decay, a step, of the weights' running mean, which is
     what training gives; 0 for the weights themselves; `precision` of forward and backward: "float32", or "bfloat16", in which the
-    weights are rounded where they multiply but learn in float32."""
+    weights are rounded where they multiply but learn in float32; `device`: see `device_of`."""
 
     epochs: int
     batch: int
@@ -25,10 +25,18 @@ class Schedule:
     smoothing: float = 0.0
     ema: float = 0.0
     precision: str = "float32"
+    device: str = "auto"
 
     def steps(self, images: int) -> int:
         """Optimiser steps of the whole run over so many images."""
         return self.epochs * max(1, images // self.batch)
+
+
+def device_of(name: str) -> torch.device:
+    """The processor to train on: "cpu", "cuda" or "mps"; "auto" for the GPU where there is one."""
+    if name != "auto":
+        return torch.device(name)
+    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
 
 
 def optimiser_of(network: nn.Module, others: list, schedule: Schedule) -> torch.optim.Optimizer:

@@ -1,11 +1,13 @@
 """One network for all candidates of a space: they share weights (`spaces.sharing`), trained once, from which each takes its part.
 
-Each step trains the widest, the narrowest and two random candidates (the sandwich rule: Yu and Huang, 2019), the widest by the
-labels, the others by these and by its outputs (in-place distillation), half each. Batch norms use the statistics of the batch; a
-candidate that inherits weights has its own, which are taken anew.
+Each step trains the anchor, a narrowest and two random candidates (the sandwich rule: Yu and Huang, 2019), the anchor by the labels,
+the others by these and by its outputs (in-place distillation), half each; gradients are summed. The anchor is the widest candidate of
+the blocks that stand first in each stage. It is the same one in all steps: where blocks mix at a position, a teacher of random blocks
+would teach little for long. Batch norms use the statistics of the batch; a candidate that inherits weights has its own, which are
+taken anew.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,9 +19,9 @@ from evaluators.training.loop import train, warm
 from evaluators.training.schedule import Schedule
 from spaces.build import build
 from spaces.candidate import Candidate
-from spaces.gene import SpaceError
+from spaces.gene import SpaceError, load
 from spaces.recipe import Batch, Hooks, Run
-from spaces.sharing import Sharing
+from spaces.sharing import Part, Piece, Sharing
 from spaces.space import Space
 
 RANDOM, TRIES, WARM_BATCHES = 2, 20, 20
@@ -31,34 +33,31 @@ class Supernet(nn.Module):
     def __init__(self, space: Space, input_shape: tuple[int, int, int], seed: int):
         super().__init__()
         self.sharing, generator = Sharing(space, input_shape), torch.Generator().manual_seed(seed)
+        self.anchor = anchor(space)
         self._keys = {key: f"w{number}" for number, key in enumerate(self.sharing.shapes)}
         self.weights = nn.ParameterDict({self._keys[key]: nn.Parameter(_first(key, shape, generator))
                                          for key, shape in self.sharing.shapes.items()})
-        self._networks: dict[str, tuple[nn.Module, dict]] = {}
-        self._chosen = ""
+        self.choose(self.anchor)
 
     def choose(self, candidate: Candidate) -> None:
         """The candidate of the next forward pass. SpaceError if it cannot be built."""
-        text = str(candidate)
-        if text not in self._networks:
-            self._networks[text] = build(candidate, self.sharing.input_shape).train(), self.sharing.parts(candidate)
-        self._chosen = text
+        self._chosen: list[Piece] = self.sharing.pieces(candidate)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        network, _ = self._networks[self._chosen]
-        return torch.func.functional_call(network, self._parts(), (images,))
+        for piece in self._chosen:
+            module = piece.module.to(images.device)
+            images = torch.func.functional_call(module, self._of(piece.parts), (images,))
+        return images
 
     def inherited(self, candidate: Candidate) -> nn.Module:
         """A network of its own with the candidate's part of the weights."""
-        self.choose(candidate)
         network = build(candidate, self.sharing.input_shape)
         with torch.no_grad():
-            for name, value in self._parts().items():
+            for name, value in self._of(self.sharing.parts(candidate)).items():
                 network.get_parameter(name).copy_(value)
         return network
 
-    def _parts(self) -> dict[str, torch.Tensor]:
-        _, parts = self._networks[self._chosen]
+    def _of(self, parts: dict[str, Part]) -> dict[str, torch.Tensor]:
         return {name: part.of(self.weights[self._keys[part.key]]) for name, part in parts.items()}
 
 
@@ -82,60 +81,53 @@ class _Sandwich:
 
 @dataclass
 class _Sandwiched(Hooks):
-    """`others`: those that learn from the widest in this step; `before`: the random numbers' state from which they were drawn."""
+    """The loop's own forward pass computes the anchor."""
 
     supernet: Supernet
     generator: torch.Generator
-    others: list[Candidate] = field(default_factory=list)
-    before: torch.Tensor | None = None
-
-    def on_epoch(self, epoch: int) -> None:
-        if epoch == 0:
-            self._draw()
-
-    def on_step(self, step: int) -> None:
-        self._draw()
 
     def loss(self, batch: Batch):
-        soft = batch.logits.detach().softmax(1)
-        loss = batch.cross_entropy()
-        for candidate in self.others:
-            self.supernet.choose(candidate)
+        soft, loss = batch.logits.detach().softmax(1), batch.cross_entropy()
+        for end in (min, *[None] * RANDOM):
+            self.supernet.choose(self._drawn(end))
             logits = self.supernet(batch.images)
             loss = loss + (nn.functional.cross_entropy(logits, soft) + nn.functional.cross_entropy(logits, batch.labels)) / 2
-        return loss / (1 + len(self.others))
+        self.supernet.choose(self.supernet.anchor)
+        return loss
 
     def state(self) -> dict:
-        return {"random": self.before}
+        return {"random": self.generator.get_state()}
 
     def restore(self, state: dict) -> None:
         self.generator.set_state(state["random"])
-        self._draw()
 
-    def _draw(self) -> None:
-        """The next step's candidates, the widest chosen for the loop's own forward pass."""
-        self.before, space = self.generator.get_state(), self.supernet.sharing.space
-        widest, narrowest = (_drawn(self.supernet, space, self.generator, end) for end in (max, min))
-        self.others = [narrowest, *(_drawn(self.supernet, space, self.generator) for _ in range(RANDOM))]
-        self.supernet.choose(widest)
+    def _drawn(self, end) -> Candidate:
+        """A random candidate that can be built; with `end` (min) all its numbers are the least, its blocks random."""
+        space = self.supernet.sharing.space
+        for _ in range(TRIES):
+            candidate = dense(space.sample(lambda name, options: self._picked(options, end)))
+            try:
+                self.supernet.sharing.pieces(candidate)
+            except SpaceError:
+                continue
+            return candidate
+        raise SpaceError(f"{TRIES} random candidates of the space could not be built")
 
-
-def _drawn(supernet: Supernet, space: Space, generator: torch.Generator, end=None) -> Candidate:
-    """A random uncompressed candidate; with `end` (min or max) all its numbers are the least or the greatest, its blocks random."""
-    def pick(name: str, options: tuple):
-        if name.endswith(".compression") or name == "recipe":
-            return options[0]
+    def _picked(self, options: tuple, end):
         if end is not None and not isinstance(options[0], str):
             return end(options)
-        return options[int(torch.randint(len(options), (1,), generator=generator))]
-    for _ in range(TRIES):
-        candidate = dense(space.sample(pick))
-        try:
-            supernet.choose(candidate)
-        except SpaceError:  # a candidate that cannot be built
-            continue
-        return candidate
-    raise SpaceError(f"{TRIES} random candidates of the space could not be built")
+        return options[int(torch.randint(len(options), (1,), generator=self.generator))]
+
+
+def anchor(space: Space) -> Candidate:
+    """The widest candidate of the first blocks: their greatest numbers, the least strides."""
+    def pick(name: str, options: tuple):
+        if name.endswith(".stride"):
+            return min(options)
+        if name.endswith(".block"):
+            return next(label for label in options if not load("blocks", label.partition("#")[0]).KEEPS_WIDTH)
+        return options[0] if isinstance(options[0], str) else max(options)
+    return dense(space.sample(pick))
 
 
 def dense(candidate: Candidate) -> Candidate:

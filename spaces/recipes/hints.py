@@ -55,7 +55,7 @@ class _Guided(Hooks):
             guided = _middle(run.network, recipe.depth)[0]
             mine = _map_of(run.network, guided, run.example)
             hint, theirs = _hint(run, recipe.depth, mine)
-            self.regressor = _regressor(mine, theirs)
+            self.regressor = _regressor(mine, theirs).to(mine.device)
             self.handles = [layer.register_forward_hook(self._keep(name)) for name, layer in (("guided", guided), ("hint", hint))]
 
     def _keep(self, name: str):

@@ -10,13 +10,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from evaluators.pipeline import trained
+from evaluators.pipeline import Lessons, trained
+from evaluators.rungs import Rung
 from evaluators.training.data import open_data
 from spaces.candidate import Candidate
 
 CANDIDATE = "conv:16/1 [conv=magnitude-keep0.5+int8] conv:24/2 [*=int8] classifier:10/1"
-SETTINGS = SimpleNamespace(epochs=12, finetune_epochs=12, batch=64, learning_rate=0.1, finetune_learning_rate=0.02, weight_decay=5e-4,
-                           optimizer="sgd", schedule="cosine", label_smoothing=0.1, ema=0.9, precision="float32")
+SETTINGS = SimpleNamespace(epochs=12, finetune_epochs=12, rungs=("full",), batch=64, learning_rate=0.1, finetune_learning_rate=0.02, weight_decay=5e-4,
+                           optimizer="sgd", schedule="cosine", label_smoothing=0.1, ema=0.9, precision="float32", device="cpu")
 LIMIT_S = 120.0
 
 
@@ -24,7 +25,7 @@ def train_candidate(folder=None):
     """The deployed network."""
     data = SimpleNamespace(source="digits", path="", validation=0.2, augment=["crop", "mixup"])
     torch.set_num_threads(1)
-    return trained(Candidate.parse(CANDIDATE), open_data(data, 0), SETTINGS, 5, folder=folder)[0]
+    return trained(Candidate.parse(CANDIDATE), Rung("full", 12), Lessons(open_data(data, 0), SETTINGS, folder=folder), 5)[0]
 
 
 @pytest.fixture(scope="module")

@@ -48,8 +48,7 @@ def test_the_compiled_network_is_as_accurate_on_the_test_split_as_its_reference(
 
     scorer.score(Candidate.parse(GOOD))
     seed = int(Candidate.parse(GOOD).id, 16) % 2**31
-    teacher = scorer._teacher_for(Candidate.parse(GOOD))
-    network, _ = scoring.trained(Candidate.parse(GOOD), scorer.dataset, scorer.study.train, seed, teacher)
+    network, _ = scorer.teachers.trained(Candidate.parse(GOOD), scorer.teachers.rungs[0], seed)
     expected = evaluate(network, scorer.dataset.test, scorer.dataset)
     assert scorer.final(Candidate.parse(GOOD).id)["test_accuracy"] == pytest.approx(expected, abs=0.01)
 

@@ -103,6 +103,9 @@ def test_a_path_is_looked_for_below_netwright_data(images, monkeypatch):
     (lambda root: (root / "train/cat/9.png").write_bytes(b"no image"), ["train/cat/9.png", "no image"]),
     (lambda root: Image.new("RGB", (9, 9)).save(root / "train/cat/9.png"), ["train/cat/9.png is 9x9", "6x5"]),
     (lambda root: Image.new("L", (6, 5)).save(root / "train/cat/9.png"), ["9.png is 6x5 grey", "RGB"]),
+    (lambda root: [(root / f"test/dog/{i}.png").write_bytes(b"") for i in range(3)], ["test/dog/0.png", "3 of 20 images are like that"]),
+    (lambda root: [Image.new("RGB", (9, 9)).save(root / f"test/cat/{i}.png") for i in range(2)],
+     ["test/cat/0.png is 9x9", "test/cat/2.png is 6x5", "2 of 20 images are like that"]),
     (lambda root: [p.unlink() for p in (root / "train/dog").iterdir()], ["class dog has 0 train images"]),
     (lambda root: [p.unlink() for p in root.rglob("*.png")], ["holds no images", "train/<class>"]),
 ])

@@ -2,6 +2,7 @@
 
 import itertools
 
+import msgspec
 import numpy as np
 import optuna
 import pytest
@@ -12,6 +13,7 @@ from evaluators.score import Result
 from search import sampling
 from search.controller import Controller
 from search.executors import inline
+from search.ladder import Ladder
 from search.pareto import Front, dominates, losses
 from tests.search.conftest import made_up
 
@@ -31,8 +33,6 @@ def run(controller, trials):
 
 @pytest.mark.parametrize("sampler", sampling.names())
 def test_every_sampler_scores_distinct_candidates_and_keeps_the_true_front(sampler, study, space, tmp_path):
-    import msgspec
-
     table = msgspec.structs.replace(study.study, sampler=sampler)
     controller = Controller(space, msgspec.structs.replace(study, study=table), storage(tmp_path))
     seen, why = run(controller, 30)
@@ -46,7 +46,7 @@ def test_every_sampler_scores_distinct_candidates_and_keeps_the_true_front(sampl
 def test_a_failed_candidate_is_recorded_with_its_reason_and_the_study_goes_on(study, space, tmp_path):
     controller = Controller(space, study, storage(tmp_path))
     job = controller.ask()
-    controller.tell(job, Result("failed", reason="the kernel crashed"))
+    controller.tell(job, Result("failed", reason="the kernel crashed"), 1.0)
     trial = controller._study.trials[job.number]
     assert trial.state.name == "FAIL" and trial.user_attrs["reason"] == "the kernel crashed"
     assert trial.user_attrs["candidate"] == str(job.candidate) and controller.ask() is not None
@@ -60,12 +60,65 @@ def test_resuming_repeats_nothing_and_queues_what_was_in_flight_once(study, spac
     assert second.tally.candidates == 12 and second.front.members == first.front.members
     again = second.ask()
     assert again.candidate == lost.candidate, "the job in flight comes first"
-    second.tell(again, made_up(again.candidate))
+    second.tell(again, made_up(again.candidate), 1.0)
     more, _ = run(second, 25)
     everything = [*seen, str(lost.candidate), *more]
     assert len(everything) == len(set(everything)) == 25
     third = Controller(space, study, storage(tmp_path))
     assert third.tally.candidates == 25 and third.tally.duplicates == second.tally.duplicates
+
+
+@pytest.fixture
+def laddered(study):
+    """The study with three rungs."""
+    return msgspec.structs.replace(study, train=msgspec.structs.replace(study.train, rungs=["inherit", "finetune:2", "full"]))
+
+
+def test_about_a_third_of_each_rung_goes_on_and_every_trial_is_told_once_at_its_last(laddered, space, tmp_path):
+    controller = Controller(space, laddered, storage(tmp_path))
+    run(controller, 60)
+    jobs = [len(controller.costs[rung]) for rung in range(3)]
+    assert 60 // 5 < jobs[1] < 60 // 2 and jobs[1] // 5 < jobs[2] < jobs[1] * 2 // 3
+    for trial in controller._study.trials:
+        if trial.user_attrs.get("status") == "scored":
+            text, rung = trial.user_attrs["candidate"], trial.user_attrs["rung"]
+            assert trial.values == [made_up(text, rung).metrics[name] for name in controller.objectives]
+
+
+def test_the_front_holds_candidates_of_the_highest_rung_alone(laddered, space, tmp_path):
+    controller = Controller(space, laddered, storage(tmp_path))
+    run(controller, 40)
+    top = {t.user_attrs["candidate"] for t in controller._study.trials if t.user_attrs.get("rung") == 2}
+    assert controller.front.members and set(controller.front.members) <= top
+
+
+def test_a_candidate_that_was_on_its_way_up_goes_on_there_after_a_kill(laddered, space, tmp_path):
+    first = Controller(space, laddered, storage(tmp_path))
+    while True:
+        lost = first.ask()
+        if lost.rung == 1:
+            break
+        first.tell(lost, made_up(lost.candidate, lost.rung), 1.0)
+    second = Controller(space, laddered, storage(tmp_path))
+    again = second.ask()
+    assert (again.candidate, again.rung) == (lost.candidate, 1)
+    second.tell(again, made_up(again.candidate, 1), 1.0)
+    trial = second._study.trials[again.number]
+    assert trial.user_attrs["rung.0.accuracy"] == made_up(lost.candidate, 0).metrics["accuracy"]
+
+
+def test_what_no_other_beats_goes_on_and_what_all_beat_does_not():
+    ladder = Ladder()
+    for step in range(9):
+        ladder.enter(0, (1.0 + step, 10.0 - step))
+    assert ladder.enter(0, (0.5, 0.5)) and not ladder.enter(0, (20.0, 20.0)) and ladder.enter(1, (20.0, 20.0))
+
+
+def test_among_equals_the_one_that_lies_apart_goes_on():
+    ladder = Ladder()
+    for step in range(10):
+        ladder.enter(0, (step * 0.01, 0.1 - step * 0.01))
+    assert ladder.enter(0, (1.0, -1.0)) and not ladder.enter(0, (0.045, 0.055))
 
 
 def test_a_space_that_is_used_up_ends_the_study(study, tmp_path):

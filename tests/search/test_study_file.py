@@ -42,6 +42,9 @@ def test_every_study_of_the_project_loads_and_makes_its_space(path):
     ({"study": {"trials": 0}}, ["study.trials", "1"]),
     ({"study": {"tirals": 5}}, ["tirals", "study"]),
     ({"train": {"epochs": "many"}}, ["train.epochs", "int"]),
+    ({"train": {"rungs": ["inherit", "finetune:two"]}}, ["train.rungs", "'finetune:two'", "finetune:2"]),
+    ({"train": {"rungs": ["full:2", "inherit"]}}, ["train.rungs", "inherit cannot follow full:2"]),
+    ({"train": {"rungs": ["finetune:3", "finetune:2"]}}, ["train.rungs", "finetune:2 cannot follow finetune:3"]),
     ({"data": {"validation": 1.5}}, ["data.validation"]),
     ({"space": {"recipes": ["soft_targets"]}}, ["soft_targets", "[teacher]"]),
     ({"teacher": {"candidate": "fyre:8/1", "epochs": 1}}, ["teacher.candidate", "'fyre'"]),
@@ -81,7 +84,7 @@ def test_any_text_is_a_duration_or_a_study_error(text):
 def test_a_directory_keeps_the_study_as_run_and_refuses_a_second_one(tmp_path, study):
     made = create(tmp_path / "out", study)
     assert reopen(tmp_path / "out") == made
-    assert made.provenance["format"] == 1 and made.provenance["cores"] >= 1
+    assert made.provenance["format"] == 2 and made.provenance["cores"] >= 1
     with pytest.raises(StudyError, match="netwright resume"):
         create(tmp_path / "out", study)
 
@@ -89,8 +92,8 @@ def test_a_directory_keeps_the_study_as_run_and_refuses_a_second_one(tmp_path, s
 def test_a_directory_of_another_version_is_refused_and_left_alone(tmp_path, study):
     made = create(tmp_path / "out", study)
     file = tmp_path / "out" / "study.toml"
-    file.write_text(toml(made).replace("format = 1", "format = 99"))
+    file.write_text(toml(made).replace("format = 2", "format = 99"))
     before = file.read_bytes()
-    with pytest.raises(StudyError, match=r"was made by netwright .* \(format 99\); this is .* \(format 1\)"):
+    with pytest.raises(StudyError, match=r"was made by netwright .* \(format 99\); this is .* \(format 2\)"):
         reopen(tmp_path / "out")
     assert file.read_bytes() == before

@@ -10,7 +10,7 @@ from search.study_file import load
 from spaces.build import build
 from spaces.candidate import Candidate
 from spaces.gene import SpaceError
-from spaces.places import placed_layers
+from spaces.places import placed_layers, places
 from spaces.sharing import Part, Sharing
 from spaces.space import Space
 
@@ -56,10 +56,10 @@ def test_every_candidate_takes_a_part_of_its_own_shape_for_each_parameter(sharin
 
 def test_places_are_those_of_the_space_in_order_and_other_candidates_have_none(sharing):
     candidate, _ = drawn(sharing.space, 1)
-    found = placed_layers(sharing.space, candidate)
+    found = placed_layers(places(sharing.space), candidate)
     assert found[-1] == "head" and list(found[:-1]) == sorted(found[:-1]) and found[0] == "stage0.0"
     with pytest.raises(SpaceError, match="no candidate of this space"):
-        placed_layers(sharing.space, Candidate.parse("conv-kernel7:999/1 classifier:10/1"))
+        placed_layers(places(sharing.space), Candidate.parse("conv-kernel7:999/1 classifier:10/1"))
 
 
 def shared(sharing: Sharing) -> dict[str, torch.Tensor]:

@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import zipfile
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
@@ -19,7 +20,8 @@ IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".ti
 
 
 def read(path: str) -> Raw:
-    """DataError names a missing or broken archive, a corrupt image, one of another size, an empty class."""
+    """DataError names a missing or broken archive, a corrupt image or one of another size and says how many there are, an empty
+    class."""
     source = locate(path)
     cache = _cache_file(source)
     if not cache.is_file():
@@ -34,7 +36,7 @@ def _decode(source: Path) -> Raw:
     if not listed:
         raise DataError(f"{source} holds no images; it needs train/<class>/*.jpg and test/<class>/*.jpg")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        images = _stack(source, listed, list(pool.map(lambda name: _image(source, name, load(name)), listed)))
+        images = _stack(source, listed, list(pool.map(lambda name: _image(name, load(name)), listed)))
     parts = [PurePosixPath(name).parts for name in listed]
     classes = tuple(sorted({part[-2] for part in parts}))
     labels = np.array([classes.index(part[-2]) for part in parts])
@@ -57,29 +59,39 @@ def _directory(source: Path):
     return files, lambda name: (source / name).read_bytes()
 
 
-def _image(source: Path, name: str, data: bytes) -> np.ndarray:
+def _image(name: str, data: bytes) -> np.ndarray | str:
+    """The pixels, or what is wrong with the image."""
     from PIL import Image, UnidentifiedImageError
 
     if len(PurePosixPath(name).parts) < 2:
-        raise DataError(f"{source}: {name} lies in no class folder; it needs train/<class>/{name}")
+        return f"{name} lies in no class folder; it needs train/<class>/{name}"
     try:
         with Image.open(io.BytesIO(data)) as image:
             pixels = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{source}: {name} is no image that can be read: {error}") from None
+        return f"{name} is no image that can be read: {error}"
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
-def _stack(source: Path, names: list[str], images: list[np.ndarray]) -> np.ndarray:
-    for name, image in zip(names, images):
-        if image.shape != images[0].shape:
-            raise DataError(f"{source}: {name} is {_size(image)}, {names[0]} is {_size(images[0])};"
-                            " all images must have one size")
+def _stack(source: Path, names: list[str], images: list[np.ndarray | str]) -> np.ndarray:
+    """All images as one array, if they can be read and most are not of another size."""
+    _refuse(source, [image for image in images if isinstance(image, str)], len(images))
+    usual, _ = Counter(image.shape for image in images).most_common(1)[0]
+    example = names[next(i for i, image in enumerate(images) if image.shape == usual)]
+    _refuse(source, [f"{name} is {_size(image.shape)}, {example} is {_size(usual)}; all images must have one size"
+                     for name, image in zip(names, images) if image.shape != usual], len(images))
     return np.stack(images)
 
 
-def _size(image: np.ndarray) -> str:
-    return f"{image.shape[2]}x{image.shape[1]} {'grey' if image.shape[0] == 1 else 'RGB'}"
+def _refuse(source: Path, wrong: list[str], count: int) -> None:
+    """DataError with the first of what is wrong, and how much there is of it."""
+    if wrong:
+        more = f" ({len(wrong)} of {count} images are like that)" if len(wrong) > 1 else ""
+        raise DataError(f"{source}: {wrong[0]}{more}")
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[2]}x{shape[1]} {'grey' if shape[0] == 1 else 'RGB'}"
 
 
 def _test_split(parts, labels: np.ndarray) -> np.ndarray:

@@ -1,0 +1,61 @@
+"""Rungs: how much training a candidate gets before its accuracy is believed, cheapest first.
+
+    inherit       weights of the study's supernet, batch norms of its own, compressed in one shot
+    finetune:N    these, then N epochs with the compressions in place, taught by the supernet's anchor
+    full:N        N epochs from random weights, then `finetune_epochs` with the compressions in place
+
+Without a number, `finetune` and `full` train for `finetune_epochs` and `epochs` of the study's [train]. A study that names no rungs
+trains every candidate in full, unless all three, the supernet included, are cheaper by the epochs that they would take.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+KINDS = ("inherit", "finetune", "full")
+# Of a rung's candidates, about how many go on to the next; and how many candidates an epoch of a supernet trains.
+SHARE, SUPERNET_CANDIDATES = 1 / 3, 4
+
+
+class RungError(ValueError):
+    """A list of rungs that cannot be: names the entry and what would be right."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One of the steps above. `epochs`: 0 for `inherit`."""
+
+    kind: str
+    epochs: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.epochs}" if self.epochs else self.kind
+
+    @property
+    def inherits(self) -> bool:
+        """Whether it begins with the supernet's weights."""
+        return self.kind != "full"
+
+    @classmethod
+    def parse(cls, text: str, train) -> Self:
+        """The rung that a text such as `finetune:2` spells; `train`: a study's [train] table."""
+        kind, colon, epochs = text.partition(":")
+        usual = {"inherit": 0, "finetune": train.finetune_epochs, "full": train.epochs}
+        if kind not in KINDS or colon and (kind == "inherit" or not epochs.isdigit() or int(epochs) < 1):
+            raise RungError(f'{text!r} is no rung; write "inherit", "finetune:2" or "full:20", the numbers being epochs')
+        return cls(kind, int(epochs) if colon else usual[kind])
+
+
+def ladder(study) -> tuple[Rung, ...]:
+    """The rungs of a study. RungError unless each trains longer than the one before."""
+    rungs = tuple(Rung.parse(text, study.train) for text in study.train.rungs or _usual(study))
+    for lower, upper in zip(rungs, rungs[1:]):
+        if (KINDS.index(lower.kind), lower.epochs) >= (KINDS.index(upper.kind), upper.epochs):
+            raise RungError(f"{upper} cannot follow {lower}; the order is inherit, finetune, full, each with more epochs than before")
+    return rungs
+
+
+def _usual(study) -> tuple[str, ...]:
+    """What a study without rungs does."""
+    whole, tuned, trials = study.train.epochs + study.train.finetune_epochs, study.train.finetune_epochs, study.study.trials
+    laddered = SUPERNET_CANDIDATES * study.supernet.epochs + SHARE * trials * tuned + SHARE**2 * trials * whole
+    return KINDS if laddered < trials * whole else KINDS[-1:]

@@ -1,0 +1,84 @@
+"""What the candidates of a study learn from: its supernet, its teacher, and where their training is kept."""
+
+import os
+import shutil
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from evaluators.pipeline import Lessons, schedule_of, trained
+from evaluators.pipeline import teacher as train_teacher
+from evaluators.rungs import Rung, ladder
+from spaces.candidate import Candidate
+from spaces.space import Space
+
+
+class Teachers:
+    """Of one study: each is trained when it is first needed, once, and kept in the study's `directory`."""
+
+    def __init__(self, study, space: Space, dataset, directory: Path):
+        """study: a study file (search.study_file.StudyFile)."""
+        self.study, self.space, self.dataset, self.directory = study, space, dataset, directory
+        self.rungs = ladder(study)
+
+    def prepare(self) -> None:
+        """Trains what the first candidates would otherwise wait for."""
+        if any(rung.inherits for rung in self.rungs):
+            _ = self.supernet
+
+    def trained(self, candidate: Candidate, rung: Rung, seed: int):
+        """The candidate's deployed network after the training of a rung, and the seconds that training took."""
+        return trained(candidate, rung, self._lessons(candidate, rung), seed)
+
+    def forget(self, name: str) -> None:
+        """Drops a training run, a candidate's by its id, that has ended."""
+        shutil.rmtree(self._training(name), ignore_errors=True)
+
+    @cached_property
+    def supernet(self):
+        """What candidates inherit from; kept for other studies of the same space and data, too."""
+        from evaluators.training.supernet_store import obtain
+
+        return obtain(self.space, self.dataset, self.supernet_schedule, self.study.study.seed, self.directory)
+
+    @property
+    def supernet_schedule(self):
+        """How the supernet is trained."""
+        table = self.study.supernet
+        return replace(schedule_of(self.study.train, table.epochs, table.learning_rate), weight_decay=table.weight_decay)
+
+    def _lessons(self, candidate: Candidate, rung: Rung) -> Lessons:
+        teacher = None
+        if rung.kind == "finetune":
+            teacher = self._anchor
+        elif any(recipe.needs_teacher for recipe in candidate.recipes):
+            teacher = self._teacher
+        return Lessons(self.dataset, self.study.train, teacher, self.supernet if rung.inherits else None, self._training(candidate.id))
+
+    def _training(self, name: str) -> Path:
+        """Where a training run is kept until it has ended; a killed one goes on from there."""
+        return self.directory / "training" / name
+
+    @cached_property
+    def _anchor(self):
+        """The supernet's anchor as a network of its own, in eval mode."""
+        from evaluators.training.supernet import inherit
+
+        return inherit(self.supernet, self.supernet.anchor, self.dataset, self.study.train.batch, self.study.study.seed).eval()
+
+    @cached_property
+    def _teacher(self):
+        """The network of the study's [teacher], in eval mode; kept as teacher.safetensors."""
+        from safetensors.torch import load_file, save_file
+
+        from spaces.build import build
+
+        settings, file = self.study.teacher, self.directory / "teacher.safetensors"
+        if not file.is_file():
+            network = train_teacher(settings, self.dataset, self.study.train, self.study.study.seed, self._training("teacher"))
+            save_file(network.state_dict(), file.with_suffix(".aside"))
+            os.replace(file.with_suffix(".aside"), file)
+            self.forget("teacher")
+        network = build(Candidate.parse(settings.candidate), self.dataset.shape)
+        network.load_state_dict(load_file(file))
+        return network.eval()

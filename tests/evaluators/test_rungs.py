@@ -1,0 +1,66 @@
+"""Rungs: what a candidate inherits from the study's supernet, is compressed and trained on; a supernet is trained once for all studies
+of its space and data."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from evaluators.score import Scorer
+from evaluators.training import supernet_store
+from search.study_file import load
+from spaces.candidate import Candidate
+
+STUDY = Path(__file__).parents[2] / "studies" / "digits.toml"
+CHANGES = ['train.rungs=["inherit", "finetune:3", "full"]', "train.epochs=4", "train.finetune_epochs=1", "supernet.epochs=4", 'space.stages=['
+           '{width=[8, 16], blocks=[{name="conv"}]}, {layers=[1, 2], width=[16, 24], stride=2, blocks=[{name="fire", norm="batch"}]}]']
+CANDIDATE = Candidate.parse("conv:16/1 [*=int8] fire-norm_batch:24/2 [squeeze=int8 expand3x3=magnitude] classifier:10/1 [*=int8]")
+
+
+@pytest.fixture(scope="module")
+def scorer(tmp_path_factory):
+    """The digits on a small space, with a supernet."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        with Scorer(load(STUDY, CHANGES), tmp_path_factory.mktemp("study")) as opened:
+            opened.teachers.prepare()
+            yield opened
+
+
+def test_each_rung_scores_the_same_network_shape_with_more_training(scorer):
+    scored = [scorer.score(CANDIDATE, rung) for rung in range(3)]
+    assert [result.status for result in scored] == ["scored"] * 3, scored
+    inherited, tuned, _ = (result.metrics["accuracy"] for result in scored)
+    assert 0.2 < inherited < tuned and tuned > 0.5
+    assert len({result.metrics["macs"] for result in scored}) == 1
+
+
+def test_inheriting_is_the_same_each_time_and_changes_no_shared_weight(scorer):
+    before = {name: value.clone() for name, value in scorer.teachers.supernet.state_dict().items()}
+    first, second = (scorer.teachers.trained(CANDIDATE, scorer.teachers.rungs[0], 5)[0].state_dict() for _ in "ab")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert all(torch.equal(value, before[name]) for name, value in scorer.teachers.supernet.state_dict().items())
+
+
+def test_the_supernet_is_kept_with_the_study_and_not_trained_again_by_another(scorer, tmp_path, monkeypatch):
+    monkeypatch.setattr(supernet_store, "train_supernet", None)
+    assert (scorer.directory / "supernet.safetensors").is_file() and not (scorer.directory / "training" / "supernet").exists()
+    with Scorer(load(STUDY, [*CHANGES, "study.trials=3"]), tmp_path) as other:
+        assert all(torch.equal(value, other.teachers.supernet.state_dict()[name]) for name, value in scorer.teachers.supernet.state_dict().items())
+    assert (tmp_path / "supernet.safetensors").is_file()
+
+
+@pytest.mark.parametrize("change", ["supernet.epochs=5", "study.seed=9", 'data.augment=["flip"]', 'space.head={blocks=[{name="conv_classifier"}]}'])
+def test_what_a_supernet_was_trained_on_is_its_key(change, scorer, tmp_path):
+    with Scorer(load(STUDY, [*CHANGES, change]), tmp_path) as other:
+        keys = [supernet_store.key_of(s.space, s.dataset, s.teachers.supernet_schedule, s.study.study.seed) for s in (scorer, other)]
+    assert keys[0] != keys[1]
+
+
+def test_a_file_that_is_damaged_or_of_another_supernet_is_not_believed(scorer, tmp_path):
+    file, key = tmp_path / "supernet.safetensors", "0" * 64
+    supernet_store._write(scorer.teachers.supernet, file, key)
+    assert supernet_store._read(file, key, scorer.teachers.supernet) is scorer.teachers.supernet
+    assert supernet_store._read(file, "1" * 64, scorer.teachers.supernet) is None
+    file.write_bytes(file.read_bytes()[:200])
+    assert supernet_store._read(file, key, scorer.teachers.supernet) is None
