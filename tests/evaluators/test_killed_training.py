@@ -16,7 +16,7 @@ from evaluators.training.data import open_data
 from spaces.candidate import Candidate
 
 CANDIDATE = "conv:16/1 [conv=magnitude-keep0.5+int8] conv:24/2 [*=int8] classifier:10/1"
-SETTINGS = SimpleNamespace(epochs=12, finetune_epochs=12, rungs=("full",), batch=64, learning_rate=0.1, finetune_learning_rate=0.02, weight_decay=5e-4,
+SETTINGS = SimpleNamespace(epochs=12, finetune_epochs=12, batch=64, learning_rate=0.1, finetune_learning_rate=0.02, weight_decay=5e-4,
                            optimizer="sgd", schedule="cosine", label_smoothing=0.1, ema=0.9, precision="float32", device="cpu")
 LIMIT_S = 120.0
 

@@ -6,15 +6,32 @@ from pathlib import Path
 import pytest
 import torch
 
+from evaluators.rungs import ladder
 from evaluators.score import Scorer
 from evaluators.training import supernet_store
 from search.study_file import load
 from spaces.candidate import Candidate
 
 STUDY = Path(__file__).parents[2] / "studies" / "digits.toml"
-CHANGES = ['train.rungs=["inherit", "finetune:3", "full"]', "train.epochs=4", "train.finetune_epochs=1", "supernet.epochs=4", 'space.stages=['
-           '{width=[8, 16], blocks=[{name="conv"}]}, {layers=[1, 2], width=[16, 24], stride=2, blocks=[{name="fire", norm="batch"}]}]']
+CHANGES = ['train.rungs=["inherit", "finetune:3", "full"]', "train.epochs=4", "train.finetune_epochs=1", "supernet.epochs=8",
+           'space.stages=[{width=[8, 16], blocks=[{name="conv"}]},'
+           ' {layers=[1, 2], width=[16, 24], stride=2, blocks=[{name="fire", norm="batch"}]}]']
 CANDIDATE = Candidate.parse("conv:16/1 [*=int8] fire-norm_batch:24/2 [squeeze=int8 expand3x3=magnitude] classifier:10/1 [*=int8]")
+
+
+def rungs_of(*changes: str) -> list[str]:
+    return [str(rung) for rung in ladder(load(STUDY, list(changes)))]
+
+
+def test_rungs_without_a_number_take_the_epochs_of_the_study():
+    found = rungs_of('train.rungs=["inherit", "finetune", "full"]', "train.epochs=9", "train.finetune_epochs=3")
+    assert found == ["inherit", "finetune:3", "full:9"]
+
+
+@pytest.mark.parametrize("trials, epochs, count", [(5, 4, 1), (200, 4, 3), (5, 2000, 3)])
+def test_a_study_without_rungs_takes_what_costs_fewer_epochs(trials, epochs, count):
+    found = rungs_of("train.rungs=[]", f"study.trials={trials}", f"train.epochs={epochs}", "train.finetune_epochs=1")
+    assert found == ["inherit", "finetune:1", f"full:{epochs}"][-count:]
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +63,13 @@ def test_the_supernet_is_kept_with_the_study_and_not_trained_again_by_another(sc
     monkeypatch.setattr(supernet_store, "train_supernet", None)
     assert (scorer.directory / "supernet.safetensors").is_file() and not (scorer.directory / "training" / "supernet").exists()
     with Scorer(load(STUDY, [*CHANGES, "study.trials=3"]), tmp_path) as other:
-        assert all(torch.equal(value, other.teachers.supernet.state_dict()[name]) for name, value in scorer.teachers.supernet.state_dict().items())
+        mine, theirs = (s.teachers.supernet.state_dict() for s in (other, scorer))
+    assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
     assert (tmp_path / "supernet.safetensors").is_file()
 
 
-@pytest.mark.parametrize("change", ["supernet.epochs=5", "study.seed=9", 'data.augment=["flip"]', 'space.head={blocks=[{name="conv_classifier"}]}'])
+@pytest.mark.parametrize("change", ["supernet.epochs=5", "study.seed=9", 'data.augment=["flip"]',
+                                    'space.head={blocks=[{name="conv_classifier"}]}'])
 def test_what_a_supernet_was_trained_on_is_its_key(change, scorer, tmp_path):
     with Scorer(load(STUDY, [*CHANGES, change]), tmp_path) as other:
         keys = [supernet_store.key_of(s.space, s.dataset, s.teachers.supernet_schedule, s.study.study.seed) for s in (scorer, other)]
