@@ -4,16 +4,13 @@
     finetune:N    these, then N epochs with the compressions in place, taught by the supernet's anchor
     full:N        N epochs from random weights, then `finetune_epochs` with the compressions in place
 
-Without a number, `finetune` and `full` train for `finetune_epochs` and `epochs` of the study's [train]. A study that names no rungs
-trains every candidate in full, unless all three, the supernet included, are cheaper by the epochs that they would take.
+Without a number, `finetune` and `full` train for `finetune_epochs` and `epochs` of the study's [train].
 """
 
 from dataclasses import dataclass
 from typing import Self
 
 KINDS = ("inherit", "finetune", "full")
-# Of a rung's candidates, about how many go on to the next; and how many candidates an epoch of a supernet trains.
-SHARE, SUPERNET_CANDIDATES = 1 / 3, 4
 
 
 class RungError(ValueError):
@@ -45,17 +42,10 @@ class Rung:
         return cls(kind, int(epochs) if colon else usual[kind])
 
 
-def ladder(study) -> tuple[Rung, ...]:
-    """The rungs of a study. RungError unless each trains longer than the one before."""
-    rungs = tuple(Rung.parse(text, study.train) for text in study.train.rungs or _usual(study))
+def ladder(train) -> tuple[Rung, ...]:
+    """The rungs of a study's [train] table. RungError unless each trains longer than the one before."""
+    rungs = tuple(Rung.parse(text, train) for text in train.rungs)
     for lower, upper in zip(rungs, rungs[1:]):
         if (KINDS.index(lower.kind), lower.epochs) >= (KINDS.index(upper.kind), upper.epochs):
             raise RungError(f"{upper} cannot follow {lower}; the order is inherit, finetune, full, each with more epochs than before")
     return rungs
-
-
-def _usual(study) -> tuple[str, ...]:
-    """What a study without rungs does."""
-    whole, tuned, trials = study.train.epochs + study.train.finetune_epochs, study.train.finetune_epochs, study.study.trials
-    laddered = SUPERNET_CANDIDATES * study.supernet.epochs + SHARE * trials * tuned + SHARE**2 * trials * whole
-    return KINDS if laddered < trials * whole else KINDS[-1:]

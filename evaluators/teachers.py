@@ -19,7 +19,7 @@ class Teachers:
     def __init__(self, study, space: Space, dataset, directory: Path):
         """study: a study file (search.study_file.StudyFile)."""
         self.study, self.space, self.dataset, self.directory = study, space, dataset, directory
-        self.rungs = ladder(study)
+        self.rungs = ladder(study.train)
 
     def prepare(self) -> None:
         """Trains what the first candidates would otherwise wait for."""

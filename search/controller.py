@@ -71,7 +71,7 @@ class Controller:
         self._constraints = [Constraint.parse(text) for text in table.constraints]
         self._distributions = {n: CategoricalDistribution(o) for n, o in self.space.choices.items()}
         self._known: dict[str, tuple[int, Result]] = {}
-        self.rungs = ladder(self.study_file)
+        self.rungs = ladder(self.study_file.train)
         self._last, self._top, self._ladder = len(self.rungs) - 1, 0, Ladder()
         self._waiting: list[Job] = []
         self._trials: dict[int, optuna.Trial] = {}

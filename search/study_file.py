@@ -58,7 +58,7 @@ class TrainTable(_Table):
 
     epochs: Positive
     finetune_epochs: Positive
-    rungs: list[str] = []
+    rungs: Annotated[tuple[str, ...], Meta(min_length=1)] = ("full",)
     batch: Annotated[int, Meta(ge=2)] = 64
     learning_rate: Rate = 0.2
     finetune_learning_rate: Rate = 0.02
@@ -176,7 +176,7 @@ def _check(path: Path, study: StudyFile) -> None:
         raise StudyError(f"{path}: study.sampler is {study.study.sampler!r}; known: {', '.join(names())}")
     seconds(study.study.time)
     try:
-        ladder(study)
+        ladder(study.train)
     except RungError as error:
         raise StudyError(f"{path}: train.rungs: {error}") from None
     _check_teacher(path, study)

@@ -19,7 +19,7 @@ from search.bench import console
 
 STUDY, FOLDER, ARCHIVE = Path("studies/cifar10.toml"), Path("runs/bench_rungs"), "cifar10.zip"
 CANDIDATES, SEEDS, RESAMPLES, COLUMNS, LINES = 24, (0, 1), 2000, 72, 20
-RUNGS = ["inherit", "finetune:2", "full"]
+RUNGS, TRAINING = ["inherit", "finetune:2", "full"], ["train.epochs=6", "train.finetune_epochs=2", "supernet.epochs=40"]
 
 
 def run(target) -> dict:
@@ -32,7 +32,7 @@ def run(target) -> dict:
     from spaces.space import Space
 
     archive = Path(os.environ.get("NETWRIGHT_DATA", "../shared/data")) / ARCHIVE
-    study = load(STUDY, [f"data.path={archive}", f"train.rungs={json.dumps(RUNGS)}"])
+    study = load(STUDY, [f"data.path={archive}", f"train.rungs={json.dumps(RUNGS)}", *TRAINING])
     FOLDER.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     dataset, table = open_data(study.data, study.study.seed), study.space

@@ -12,7 +12,7 @@ from spaces.space import Space
 TABLES = {
     "study": {"name": "synthetic", "objectives": ["accuracy", "latency_ms"], "seed": 3, "trials": 30,
               "constraints": ["stored_bytes <= 900"]},
-    "data": {"source": "digits"}, "train": {"epochs": 1, "finetune_epochs": 1, "rungs": ["full"]},
+    "data": {"source": "digits"}, "train": {"epochs": 1, "finetune_epochs": 1},
     "space": {"stages": [{"layers": [1, 2], "width": [8, 16, 24],
                           "blocks": [{"name": "conv", "kernel": [1, 3, 5]}, {"name": "depthwise_separable"}]}],
               "compression": {"*": ["none", "int8"]}},

@@ -71,7 +71,7 @@ def test_resuming_repeats_nothing_and_queues_what_was_in_flight_once(study, spac
 @pytest.fixture
 def laddered(study):
     """The study with three rungs."""
-    return msgspec.structs.replace(study, train=msgspec.structs.replace(study.train, rungs=["inherit", "finetune:2", "full"]))
+    return msgspec.structs.replace(study, train=msgspec.structs.replace(study.train, rungs=("inherit", "finetune:2", "full")))
 
 
 def test_about_a_third_of_each_rung_goes_on_and_every_trial_is_told_once_at_its_last(laddered, space, tmp_path):

@@ -45,6 +45,7 @@ def test_every_study_of_the_project_loads_and_makes_its_space(path):
     ({"train": {"rungs": ["inherit", "finetune:two"]}}, ["train.rungs", "'finetune:two'", "finetune:2"]),
     ({"train": {"rungs": ["full:2", "inherit"]}}, ["train.rungs", "inherit cannot follow full:2"]),
     ({"train": {"rungs": ["finetune:3", "finetune:2"]}}, ["train.rungs", "finetune:2 cannot follow finetune:3"]),
+    ({"train": {"rungs": []}}, ["train.rungs"]),
     ({"data": {"validation": 1.5}}, ["data.validation"]),
     ({"space": {"recipes": ["soft_targets"]}}, ["soft_targets", "[teacher]"]),
     ({"teacher": {"candidate": "fyre:8/1", "epochs": 1}}, ["teacher.candidate", "'fyre'"]),
