@@ -70,7 +70,9 @@ class Scorer:
 
     def score(self, candidate: Candidate, rung: int = 0) -> Result:
         """Everything about one candidate after the training of a rung, and its files in `candidates/<id>/`."""
-        aside = self.folder(f".{candidate.id}")  # what a killed run left there goes when the candidate comes back
+        # A folder for each rung: the measuring process would take another library of the same path for the one it has open. What a
+        # killed run left there goes when the candidate comes back.
+        aside = self.folder(f".{candidate.id}.{rung}")
         try:
             early = self._counted_early(candidate)
             if early.status == "infeasible":

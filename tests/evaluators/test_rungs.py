@@ -13,8 +13,8 @@ from search.study_file import load
 from spaces.candidate import Candidate
 
 STUDY = Path(__file__).parents[2] / "studies" / "digits.toml"
-CHANGES = ['train.rungs=["inherit", "finetune:3", "full"]', "train.epochs=4", "train.finetune_epochs=1", "supernet.epochs=8",
-           'space.stages=[{width=[8, 16], blocks=[{name="conv"}]},'
+CHANGES = ['train.rungs=["inherit", "finetune:12", "full"]', "train.epochs=4", "train.finetune_epochs=1", "supernet.epochs=8",
+           'space.compression={"*"=["none", "int8"]}', 'space.stages=[{width=[8, 16], blocks=[{name="conv"}]},'
            ' {layers=[1, 2], width=[16, 24], stride=2, blocks=[{name="fire", norm="batch"}]}]']
 CANDIDATE = Candidate.parse("conv:16/1 [*=int8] fire-norm_batch:24/2 [squeeze=int8 expand3x3=magnitude] classifier:10/1 [*=int8]")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from evaluators.teachers import Teachers
 from search.bench import rungs
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +28,7 @@ def test_every_candidate_has_its_figures_at_every_rung_and_nothing_is_computed_t
     assert len(first["candidates"]) == 3 and first["supernet_seconds"] > 0
     assert all(len(row["full"]) == 2 and row["macs"] > 0 and row["inherit"]["seconds"] > 0 for row in first["candidates"])
     assert set(first["tau"]) == {"inherit", "finetune:1", "macs", "parameters", "one seed, the other"}
-    monkeypatch.setattr(rungs, "_judged", None)
+    monkeypatch.setattr(Teachers, "trained", None)
     assert rungs.run(None) == first and len((small / "results.jsonl").read_text().splitlines()) == 1 + 3 * 5
     rungs.show(json.loads(json.dumps(first)))
     assert "Kendall's tau" in capsys.readouterr().out
