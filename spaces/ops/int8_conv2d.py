@@ -1,8 +1,8 @@
 """Convolution in 8-bit integers (Vanhoucke et al., 2011 [46]; Jacob et al., 2018, section 2).
 
 x uint8 [N, C, H, W] is padded with its zero point; weight int8 [O, C/groups, kh, kw]; bias int32 [O] already holds
--zero_point * sum(weight); scale float32 [O]. The epilogue is `spaces.requantise.epilogue`. The reference sums in float64, in
-which sums of 32 bits are exact, since torch dilates no integer convolution.
+-zero_point * sum(weight); scale float32 [O]. The epilogue is `spaces.requantise.epilogue`. The reference sums in floats, in
+which these sums are exact, since torch dilates no integer convolution.
 """
 
 import torch
@@ -14,10 +14,18 @@ def reference(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, scale: 
               padding: list[int], dilation: list[int], groups: int, zero_point: int, low: float, high: float,
               out_zero_point: int | None = None) -> torch.Tensor:
     sides = [padding[1], padding[1], padding[0], padding[0]]
-    padded = torch.nn.functional.pad(x.to(torch.float64), sides, value=zero_point)
-    sums = torch.nn.functional.conv2d(padded, weight.to(torch.float64), None, stride, 0, dilation, groups)
+    exact = _exact(weight, groups)
+    padded = torch.nn.functional.pad(x.to(exact), sides, value=zero_point)
+    sums = torch.nn.functional.conv2d(padded, weight.to(exact), None, stride, 0, dilation, groups)
     per_channel = [tensor.view(-1, 1, 1) for tensor in (bias, scale)]
     return epilogue(sums.to(torch.int32), *per_channel, low, high, out_zero_point)
+
+
+def _exact(weight: torch.Tensor, groups: int) -> torch.dtype:
+    """The fastest type in which sums of products of bytes are exact. Other kernels than 1x1 and depthwise ones may be computed by
+    Winograd's algorithm, whose factors are no integers."""
+    plain = weight.shape[2:] == (1, 1) or groups == weight.shape[0]
+    return torch.float32 if plain and weight[0].numel() * 255 * 128 < 2**24 else torch.float64
 
 
 int8_conv2d = torch.library.custom_op("netwright::int8_conv2d", mutates_args=())(reference)
