@@ -100,7 +100,7 @@ class Controller:
             trial.set_user_attr("candidate", str(candidate))
             if str(candidate) not in self._known:
                 self._trials[trial.number] = trial
-                return Job(trial.number, candidate, len(_by_rung(trial.user_attrs)))
+                return Job(trial.number, candidate, trial.user_attrs.get("goes_on_to", 0))
             trial.set_user_attr("duplicate_of", candidate.id)
             self.tally.duplicates += 1
             self._finish(trial, *self._known[str(candidate)])
@@ -111,6 +111,7 @@ class Controller:
         self.costs.setdefault(job.rung, []).append(seconds)
         if self._goes_on(job.rung, result):
             self._write(self._trials[job.number], job.rung, result, seconds)
+            self._trials[job.number].set_user_attr("goes_on_to", job.rung + 1)
             self._waiting.append(Job(job.number, job.candidate, job.rung + 1))
             return
         trial = self._trials.pop(job.number)
@@ -171,8 +172,7 @@ class Controller:
             self.storage.set_trial_user_attr(trial._trial_id, "status", "interrupted")
             self._study.tell(trial.number, state=TrialState.FAIL)
             if trial.params:
-                kept = {name: value for name, value in trial.user_attrs.items() if name.startswith("rung.")}
-                self._study.enqueue_trial(trial.params, user_attrs={"requeued_from": trial.number, **kept})
+                self._study.enqueue_trial(trial.params, user_attrs={"requeued_from": trial.number, **_before(trial.user_attrs)})
         elif "duplicate_of" in trial.user_attrs:
             self.tally.duplicates += 1
         elif trial.user_attrs.get("status") in ("scored", "infeasible", "failed"):
@@ -191,6 +191,13 @@ def recorded(trial) -> Result:
     """The result that a finished trial carries: that of the last rung it reached."""
     attributes = trial.user_attrs
     return Result(attributes["status"], _by_rung(attributes).get(attributes["rung"], {}), attributes.get("reason", ""))
+
+
+def _before(attributes: dict) -> dict:
+    """What a trial that was in flight takes along: the rung that it goes on to, and the figures of those below."""
+    rung = attributes.get("goes_on_to", 0)
+    below = {f"rung.{n}.{name}": value for n, figures in _by_rung(attributes).items() if n < rung for name, value in figures.items()}
+    return {"goes_on_to": rung, **below}
 
 
 def _by_rung(attributes: dict) -> dict[int, dict[str, float]]:

@@ -107,6 +107,14 @@ def test_a_candidate_that_was_on_its_way_up_goes_on_there_after_a_kill(laddered,
     assert trial.user_attrs["rung.0.accuracy"] == made_up(lost.candidate, 0).metrics["accuracy"]
 
 
+def test_a_candidate_whose_figures_were_written_but_not_told_begins_that_rung_again(laddered, space, tmp_path):
+    first = Controller(space, laddered, storage(tmp_path))
+    lost = first.ask()
+    first._write(first._trials[lost.number], 0, made_up(lost.candidate), 1.0)
+    again = Controller(space, laddered, storage(tmp_path)).ask()
+    assert (again.candidate, again.rung) == (lost.candidate, 0)
+
+
 def test_what_no_other_beats_goes_on_and_what_all_beat_does_not():
     ladder = Ladder()
     for step in range(9):
