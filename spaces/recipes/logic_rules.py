@@ -18,8 +18,10 @@ from spaces.recipe import Batch, Hooks, Recipe, Run
 
 @dataclass(frozen=True)
 class LogicRules(Recipe):
-    """Learns to keep to a rule: a mirrored image shows the same. `c`: how strictly; `most`: the greatest share of the rule in the loss;
-    `decay`: how slowly it gets there."""
+    """Learns to keep to a rule: a mirrored image shows the same.
+
+    `c`: how strictly; `most`: the greatest share of the rule in the loss; `decay`: how slowly it gets there.
+    """
 
     SOURCE: ClassVar[str] = "Hu et al., 2016 [3]"
     GAIN: ClassVar[str] = "accuracy"

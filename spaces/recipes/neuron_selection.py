@@ -21,8 +21,10 @@ ROUNDS, DAMPING, STEEPEST = 200, 0.5, 60.0
 
 @dataclass(frozen=True)
 class NeuronSelection(Recipe):
-    """Learns the neurons of a teacher that tell classes apart and do not repeat each other. `redundancy`: lambda, how much neurons
-    that repeat each other cost; `stage`: the share of the epochs spent on them."""
+    """Learns the neurons of a teacher that tell classes apart and do not repeat each other.
+
+    `redundancy`: lambda, how much neurons that repeat each other cost; `stage`: the share of the epochs spent on them.
+    """
 
     SOURCE: ClassVar[str] = "Luo et al., 2016 [7]"
     GAIN: ClassVar[str] = "accuracy"

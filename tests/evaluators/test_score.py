@@ -54,7 +54,7 @@ def test_the_compiled_network_is_as_accurate_on_the_test_split_as_its_reference(
 
 
 def test_a_broken_constraint_on_bytes_is_found_before_training(scorer, monkeypatch):
-    monkeypatch.setattr(scoring, "trained", None)
+    monkeypatch.setattr(scorer.teachers, "trained", None)
     result = scorer.score(Candidate.parse("conv:64/1 conv:64/2 classifier:10/1"))
     assert result.status == "infeasible" and result.reason == "before training, breaks stored_bytes <= 20000"
     assert result.metrics["stored_bytes"] == 4 * (64 * 9 + 64 + 64 * 64 * 9 + 64 + 640 + 10)
