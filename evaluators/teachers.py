@@ -51,7 +51,7 @@ class Teachers:
         teacher = None
         if rung.kind == "finetune":
             teacher = self._anchor
-        elif any(recipe.needs_teacher for recipe in candidate.recipes):
+        elif rung.kind == "full" and any(recipe.needs_teacher for recipe in candidate.recipes):
             teacher = self._teacher
         return Lessons(self.dataset, self.study.train, teacher, self.supernet if rung.inherits else None, self._training(candidate.id))
 
