@@ -47,7 +47,7 @@ def trained(candidate: Candidate, rung: Rung, lessons: Lessons, seed: int):
     epochs = rung.epochs if rung.inherits else lessons.settings.finetune_epochs
     recipes = taught(candidate) if rung.inherits else candidate.recipes
     if epochs:
-        seconds += _train(network, candidate, lessons, "fine", epochs, lessons.settings.finetune_learning_rate, seed + 1, recipes)
+        seconds += _train(network, candidate, lessons, "tuned" if rung.inherits else "fine", epochs, lessons.settings.finetune_learning_rate, seed + 1, recipes)
     return freeze(network), seconds
 
 

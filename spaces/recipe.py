@@ -22,6 +22,13 @@ class Run:
     steps: int
     example_labels: Any = None
 
+    @property
+    def prepared(self) -> bool:
+        """Whether compressions are in place: the network is a graph then, whose blocks are no modules that hooks could watch."""
+        from torch import fx
+
+        return isinstance(self.network, fx.GraphModule)
+
 
 @dataclass(frozen=True)
 class Batch:

@@ -1,7 +1,7 @@
 """What cheap accuracies say of full training: random candidates of studies/cifar10.toml at each rung, and trained by themselves with
 two seeds, compared by rank (Kendall's tau-b, 1938), beside multiply-accumulates and parameters as predictors.
 
-CIFAR-10 from cifar10.zip in `$NETWRIGHT_DATA` (default: ../shared/data). Takes about three hours on two cores; what is done is kept in
+CIFAR-10 from cifar10.zip in `$NETWRIGHT_DATA` (default: ../shared/data). Takes hours on two cores; what is done is kept in
 runs/bench_rungs, so that one that was stopped goes on from there.
 """
 

@@ -49,7 +49,7 @@ class Hints(Recipe):
 
 class _Guided(Hooks):
     def __init__(self, recipe: Hints, run: Run):
-        self.recipe, self.epochs, self.first = recipe, run.epochs, int(recipe.stage * run.epochs)
+        self.recipe, self.epochs, self.first = recipe, run.epochs, 0 if run.prepared else int(recipe.stage * run.epochs)
         self.epoch, self.maps, self.handles = 0, {}, []
         if self.first:
             guided = _middle(run.network, recipe.depth)[0]

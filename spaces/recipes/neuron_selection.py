@@ -8,6 +8,7 @@ phi_i is low where a neuron tells the classes apart and stays the same when imag
 absolute correlation, is high where two say the same. The minimum is sought by mean field, q_i = sigmoid(-b (phi_i + 2 lambda sum_j psi_ij
 q_j)), damped, while b rises. phi here is the share of the variance that those changes cause less the share that lies between classes.
 Stage 1 regresses the chosen neurons from the student's last hidden layer, by half the squared distance; stage 2 trains by the labels.
+A network with its compressions in place has been through stage 1 and goes on with stage 2.
 """
 
 from dataclasses import dataclass
@@ -74,10 +75,15 @@ def potentials(hidden, changed, labels):
 
 class _Selected(Hooks):
     def __init__(self, recipe: NeuronSelection, run: Run):
+        self.first = 0 if run.prepared else int(recipe.stage * run.epochs)
+        self.epoch, self.hidden, self.handles = 0, {}, []
+        if self.first:
+            self._choose(recipe, run)
+
+    def _choose(self, recipe: NeuronSelection, run: Run) -> None:
         import torch
         from torch import nn
 
-        self.first, self.epoch, self.hidden, self.handles = int(recipe.stage * run.epochs), 0, {}, []
         for name, network in (("student", run.network), ("teacher", run.teacher)):
             self.handles.append(_last(network).register_forward_pre_hook(self._keep(name)))
         with torch.no_grad():
@@ -87,7 +93,7 @@ class _Selected(Hooks):
 
     def _keep(self, name: str):
         def hook(layer, inputs):
-            self.hidden[name] = inputs[0].flatten(1) if inputs[0].dim() == 2 else inputs[0].mean((2, 3))
+            self.hidden[name] = inputs[0] if inputs[0].dim() == 2 else inputs[0].mean((2, 3))
         return hook
 
     def _hidden_of(self, run: Run, images):
@@ -96,7 +102,7 @@ class _Selected(Hooks):
         return self.hidden["teacher"]
 
     def parameters(self) -> list:
-        return list(self.regressor.parameters())
+        return list(self.regressor.parameters()) if self.first else []
 
     def on_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -114,11 +120,12 @@ class _Selected(Hooks):
         return 0.5 * (self.regressor(self.hidden["student"]) - self.hidden["teacher"][:, self.chosen]).square().sum(1).mean()
 
     def state(self) -> dict:
-        return {"chosen": self.chosen, **self.regressor.state_dict()}
+        return {"chosen": self.chosen, **self.regressor.state_dict()} if self.first else {}
 
     def restore(self, state: dict) -> None:
-        self.chosen = state["chosen"]
-        self.regressor.load_state_dict({name: state[name] for name in ("weight", "bias")})
+        if self.first:
+            self.chosen = state["chosen"]
+            self.regressor.load_state_dict({name: state[name] for name in ("weight", "bias")})
 
 
 def _last(network):

@@ -9,6 +9,8 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
+from evaluators.pipeline import Lessons, trained
+from evaluators.rungs import Rung
 from evaluators.training.data import Dataset, Split, open_data
 from evaluators.training.loop import train
 from evaluators.training.schedule import Schedule
@@ -51,6 +53,15 @@ def test_a_recipe_trains_to_finite_weights_of_its_own_and_to_the_same_ones_again
     assert all(torch.isfinite(weight).all() for weight in once)
     assert all(torch.equal(a, b) for a, b in zip(once, again))
     assert not all(torch.equal(a, b) for a, b in zip(once, plain))
+
+
+@pytest.mark.parametrize("name", names("recipes"))
+def test_a_recipe_trains_a_network_with_its_compressions_in_place(name, digits, teacher):
+    candidate = Candidate.parse(f"conv:8/1 [*=int8] conv:8/2 [*=magnitude] conv:12/1 [*=int8] classifier:10/1 [*=int8] | {name}")
+    settings = SimpleNamespace(epochs=4, finetune_epochs=6, batch=64, learning_rate=0.1, finetune_learning_rate=0.02, weight_decay=0.0,
+                               optimizer="sgd", schedule="cosine", label_smoothing=0.0, ema=0.0, precision="float32", device="cpu")
+    network, _ = trained(candidate, Rung("full", 4), Lessons(digits, settings, teacher), 0)
+    assert torch.isfinite(network(digits.normalised(digits.validation.images[:8]))).all()
 
 
 @pytest.mark.parametrize("centre", ["yes", "no"])
