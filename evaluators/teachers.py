@@ -12,6 +12,8 @@ from evaluators.rungs import Rung, ladder
 from spaces.candidate import Candidate
 from spaces.space import Space
 
+SUPERNET = "supernet"  # as a teacher's model: the supernet's anchor
+
 
 class Teachers:
     """Of one study: each is trained when it is first needed, once, and kept in the study's `directory`."""
@@ -22,9 +24,11 @@ class Teachers:
         self.rungs = ladder(study.train)
 
     def prepare(self) -> None:
-        """Trains what the first candidates would otherwise wait for."""
+        """Trains what the first candidates would otherwise wait for. ModelError if the teacher that the study names cannot be one."""
         if any(rung.inherits for rung in self.rungs):
             _ = self.supernet
+        if self.study.teacher is not None and self.study.teacher.model:
+            _ = self._teacher
 
     def trained(self, candidate: Candidate, rung: Rung, seed: int):
         """The candidate's deployed network after the training of a rung, and the seconds that training took."""
@@ -68,7 +72,15 @@ class Teachers:
 
     @cached_property
     def _teacher(self):
-        """The network of the study's [teacher], in eval mode; kept as teacher.safetensors."""
+        """The network of the study's [teacher], in eval mode."""
+        from evaluators.given_teacher import given
+
+        if self.study.teacher.model == SUPERNET:
+            return self._anchor
+        return given(self.study.teacher, self.dataset) if self.study.teacher.model else self._trained_teacher()
+
+    def _trained_teacher(self):
+        """The [teacher]'s candidate, trained once; kept as teacher.safetensors."""
         from safetensors.torch import load_file, save_file
 
         from spaces.build import build

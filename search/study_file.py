@@ -5,7 +5,7 @@
     [train]  epochs finetune_epochs rungs batch learning_rate finetune_learning_rate weight_decay optimizer schedule label_smoothing ema
              precision device
     [supernet] epochs learning_rate weight_decay     (where a rung inherits weights)
-    [teacher] candidate epochs          (needed where a recipe learns from a teacher)
+    [teacher] candidate epochs, or model mean std    (needed where a recipe learns from a teacher)
     [target] name
     [space]  stages head compression recipes
 """
@@ -80,10 +80,14 @@ class SupernetTable(_Table):
 
 
 class TeacherTable(_Table):
-    """[teacher]: a candidate, trained once for the recipes that learn from it."""
+    """[teacher]: what recipes learn from: a `candidate`, trained once for so many `epochs`, or a `model`: "supernet", or a network as
+    `netwright measure` reads it, which wants pixels in [0, 1] less `mean`, divided by `std` (if not said, as the study normalises)."""
 
-    candidate: str
-    epochs: Positive
+    candidate: str = ""
+    epochs: Annotated[int, Meta(ge=0)] = 0
+    model: str = ""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
 
 class TargetTable(_Table):
@@ -186,14 +190,19 @@ def _check_teacher(path: Path, study: StudyFile) -> None:
     from spaces.candidate import Candidate
     from spaces.gene import SpaceError, parse
 
-    if study.teacher is not None:
+    teacher = study.teacher
+    if teacher is not None and (bool(teacher.candidate) == bool(teacher.model) or bool(teacher.candidate) != bool(teacher.epochs)):
+        raise StudyError(f"{path}: [teacher] needs a candidate and epochs, or a model")
+    if teacher is not None and len(teacher.mean) != len(teacher.std):
+        raise StudyError(f"{path}: [teacher] has {len(teacher.mean)} numbers as mean and {len(teacher.std)} as std; give one of each a channel")
+    if teacher is not None and teacher.candidate:
         try:
-            Candidate.parse(study.teacher.candidate)
+            Candidate.parse(teacher.candidate)
         except SpaceError as error:
             raise StudyError(f"{path}: teacher.candidate: {error}") from None
     taught = [t for text in study.space.recipes for t in text.split("+") if t != "none"]
-    if study.teacher is None and any(parse("recipes", token).needs_teacher for token in taught):
-        raise StudyError(f"{path}: space.recipes has {taught[0]}, which needs a [teacher] with candidate and epochs")
+    if teacher is None and any(parse("recipes", token).needs_teacher for token in taught):
+        raise StudyError(f"{path}: space.recipes has {taught[0]}, which needs a [teacher] with a candidate and epochs, or a model")
 
 
 def _plain(error: msgspec.ValidationError) -> str:

@@ -37,14 +37,14 @@ def run(target) -> dict:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     dataset, table = open_data(study.data, study.study.seed), study.space
     space = Space.from_tables(table.stages, table.head, table.compression, table.recipes, len(dataset.classes))
-    teachers, kept, begin = Teachers(study, space, dataset, FOLDER), _Kept(FOLDER / "results.jsonl"), time.perf_counter()
+    teachers, kept, begin = Teachers(study, space, dataset, FOLDER), Kept(FOLDER / "results.jsonl"), time.perf_counter()
     teachers.prepare()
     supernet_s = kept.get("supernet", "seconds", lambda: {"seconds": time.perf_counter() - begin})["seconds"]
     rows = _rows(teachers, kept, [str(candidate) for candidate in _candidates(space)])
     return {"supernet_seconds": supernet_s, "candidates": rows, "tau": _taus(rows)}
 
 
-class _Kept:
+class Kept:
     """Results by candidate and kind, one JSON line each."""
 
     def __init__(self, file: Path):
@@ -72,7 +72,7 @@ def _candidates(space) -> list:
     return found
 
 
-def _rows(teachers, kept: _Kept, texts: list[str]) -> list[dict]:
+def _rows(teachers, kept: Kept, texts: list[str]) -> list[dict]:
     """The candidates' figures, the cheap ones of all first; the seconds are those of training, compressing and judging one."""
     jobs = {"counted": lambda text: _counted(teachers, text)}
     jobs |= {name: partial(_judged, teachers, rung, 0) for name, rung in zip(RUNGS[:-1], teachers.rungs)}

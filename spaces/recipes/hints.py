@@ -91,8 +91,8 @@ class _Guided(Hooks):
 
 
 def _middle(network, depth: float) -> list:
-    """The layers from that share of the network's on, but the last."""
-    layers = list(network.layers)
+    """The layers from that share of a network's on, but the last."""
+    layers = list(getattr(network, "layers", network.children()))
     return layers[max(0, min(len(layers) - 2, int(depth * len(layers)))):-1]
 
 

@@ -66,6 +66,13 @@ def test_the_supernet_is_kept_with_the_study_and_not_trained_again_by_another(sc
     assert (tmp_path / "supernet.safetensors").is_file()
 
 
+def test_the_supernet_teaches_where_the_study_says_so(scorer, tmp_path):
+    changes = [*CHANGES, 'train.rungs=["full"]', "teacher.model=supernet", "teacher.candidate=''", "teacher.epochs=0"]
+    images = scorer.dataset.normalised(scorer.dataset.train.images[:4])
+    with Scorer(load(STUDY, changes), tmp_path) as other:
+        torch.testing.assert_close(other.teachers._teacher(images), scorer.teachers._anchor(images))
+
+
 @pytest.mark.parametrize("change", ["supernet.epochs=5", "study.seed=9", 'data.augment=["flip"]',
                                     'space.head={blocks=[{name="conv_classifier"}]}'])
 def test_what_a_supernet_was_trained_on_is_its_key(change, scorer, tmp_path):
