@@ -4,7 +4,7 @@
     [data]   source path validation augment
     [train]  epochs finetune_epochs rungs batch learning_rate finetune_learning_rate weight_decay optimizer schedule label_smoothing ema
              precision device
-    [supernet] epochs learning_rate weight_decay     (where a rung inherits weights)
+    [supernet] epochs batch learning_rate     (where a rung inherits weights)
     [teacher] candidate epochs, or model mean std    (needed where a recipe learns from a teacher)
     [target] name
     [space]  stages head compression recipes
@@ -75,8 +75,8 @@ class SupernetTable(_Table):
     """[supernet]: how the weights are trained that candidates inherit; what is not said here is as in [train]."""
 
     epochs: Positive = 40
+    batch: Annotated[int, Meta(ge=2)] = 64
     learning_rate: Rate = 0.1
-    weight_decay: Rate = 5e-5
 
 
 class TeacherTable(_Table):

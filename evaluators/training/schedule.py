@@ -6,13 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from evaluators.training.novograd import NovoGrad
+
 MOMENTUM = 0.9
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How one network is trained. `learning_rate` is the highest, reached after the warm-up. `optimizer`: "sgd" or "adamw"; `pace`:
-    "cosine" or "one_cycle"; `smoothing`: the share of each label spread over all classes; `ema`: the decay, a step, of the weights' running mean, which is
+    """How one network is trained. `learning_rate` is the highest, reached after the warm-up. `optimizer`: "sgd", "adamw" or
+    "novograd"; `pace`: "cosine" or "one_cycle"; `smoothing`: the share of each label spread over all classes; `ema`: the decay, a step, of the weights' running mean, which is
     what training gives; 0 for the weights themselves; `precision` of forward and backward: "float32", or "bfloat16", in which the
     weights are rounded where they multiply but learn in float32; `device`: see `device_of`."""
 
@@ -40,8 +42,11 @@ def device_of(name: str) -> torch.device:
 
 
 def optimiser_of(network: nn.Module, others: list, schedule: Schedule) -> torch.optim.Optimizer:
-    """SGD with Nesterov's momentum (Sutskever et al., 2013) or AdamW (Loshchilov and Hutter, 2019). Weight decay spares biases,
-    batch norms and depthwise filters (Howard et al., 2017 [54]), and the `others` beside the network."""
+    """SGD with Nesterov's momentum (Sutskever et al., 2013), AdamW (Loshchilov and Hutter, 2019), or NovoGrad, which has no weight
+    decay. Weight decay spares biases, batch norms and depthwise filters (Howard et al., 2017 [54]), and the `others` beside the
+    network."""
+    if schedule.optimizer == "novograd":
+        return NovoGrad([*network.parameters(), *others], schedule.learning_rate)
     groups = groups_of(network, schedule.weight_decay)
     groups[1]["params"] += others
     if schedule.optimizer == "adamw":

@@ -47,7 +47,7 @@ def test_a_candidate_learns_its_own_part_alone():
 @pytest.fixture(scope="module")
 def trained(digits):
     torch.manual_seed(0)
-    return train_supernet(SPACE, digits, Schedule(6, 64, 0.1, 5e-4), 3)
+    return train_supernet(SPACE, digits, Schedule(6, 64, 0.1, 0.0, "novograd"), 3)
 
 
 @pytest.mark.parametrize("candidate", [NARROW, WIDE])
@@ -58,7 +58,7 @@ def test_candidates_inherit_what_the_supernet_learnt(candidate, trained, digits)
 
 def test_a_killed_supernet_goes_on_to_the_same_weights(digits, tmp_path, monkeypatch):
     few = replace(digits, train=type(digits.train)(digits.train.images[:192], digits.train.labels[:192]))
-    schedule = Schedule(3, 64, 0.1, 5e-4)
+    schedule = Schedule(3, 64, 0.1, 0.0, "novograd")
     torch.manual_seed(1)
     whole = train_supernet(SPACE, few, schedule, 5).state_dict()
     monkeypatch.setattr(checkpoints, "EVERY_S", 0.0)

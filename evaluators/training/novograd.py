@@ -1,0 +1,41 @@
+"""The optimiser of supernets: steps in proportion to the size that a tensor began with.
+
+    m <- 0.9 m + 0.1 g        v <- 0.99 v + 0.01 ||g||^2        w <- w - learning rate ||w_0|| m / sqrt(v)
+
+v is one number a tensor (NovoGrad: Ginsburg et al., 2019), and steps are shares of the weights (LARS: You et al., 2017); both means
+are corrected for their beginning at zero (Kingma and Ba, 2015). Blocks of many kinds share a supernet, and the gradients of some are
+hundreds of times as small beside their weights as those of others: with one rate for all, those stay what they were at random.
+Vectors (biases, batch norms) move in shares of 1.
+"""
+
+import torch
+
+MEAN, SQUARE, EPSILON = 0.9, 0.99, 1e-12
+
+
+class NovoGrad(torch.optim.Optimizer):
+    """`learning_rate`: the share of its size by which a tensor moves where all gradients agree. A tensor without a gradient stays, and so
+    do its means."""
+
+    def __init__(self, parameters, learning_rate: float):
+        super().__init__(parameters, {"lr": learning_rate})
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:
+        """One step of the formulas above."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._move(parameter, group["lr"])
+
+    def _move(self, parameter: torch.Tensor, learning_rate: float) -> None:
+        state, gradient = self.state[parameter], parameter.grad
+        if not state:
+            size = parameter.norm() if parameter.dim() > 1 else parameter.new_tensor(parameter.numel() ** 0.5)
+            state.update(mean=torch.zeros_like(parameter), square=torch.zeros_like(size), steps=torch.zeros_like(size), size=size)
+        state["steps"] += 1
+        state["mean"].lerp_(gradient, 1 - MEAN)
+        state["square"].lerp_(gradient.square().sum(), 1 - SQUARE)
+        mean_share, square_share = (1 - decay ** state["steps"] for decay in (MEAN, SQUARE))
+        typical = (state["square"] / square_share).sqrt() * mean_share + EPSILON
+        parameter.sub_(state["mean"] * (learning_rate * state["size"] / typical))
