@@ -80,17 +80,25 @@ class Teachers:
         return given(self.study.teacher, self.dataset) if self.study.teacher.model else self._trained_teacher()
 
     def _trained_teacher(self):
-        """The [teacher]'s candidate, trained once; kept as teacher.safetensors."""
+        """The [teacher]'s candidate, or several of it with seeds of their own."""
+        from evaluators.ensemble import Ensemble
+
+        members = [self._member(number) for number in range(self.study.teacher.members)]
+        return members[0] if len(members) == 1 else Ensemble(members).eval()
+
+    def _member(self, number: int):
+        """The [teacher]'s candidate, trained once; kept as teacher.<number>.safetensors."""
         from safetensors.torch import load_file, save_file
 
         from spaces.build import build
 
-        settings, file = self.study.teacher, self.directory / "teacher.safetensors"
+        settings, name = self.study.teacher, f"teacher.{number}"
+        file = self.directory / f"{name}.safetensors"
         if not file.is_file():
-            network = train_teacher(settings, self.dataset, self.study.train, self.study.study.seed, self._training("teacher"))
-            save_file(network.state_dict(), file.with_suffix(".aside"))
-            os.replace(file.with_suffix(".aside"), file)
-            self.forget("teacher")
+            network = train_teacher(settings, self.dataset, self.study.train, self.study.study.seed + number, self._training(name))
+            save_file(network.state_dict(), self.directory / f"{name}.aside")
+            os.replace(self.directory / f"{name}.aside", file)
+            self.forget(name)
         network = build(Candidate.parse(settings.candidate), self.dataset.shape)
         network.load_state_dict(load_file(file))
         return network.eval()

@@ -5,7 +5,7 @@
     [train]  epochs finetune_epochs rungs batch learning_rate finetune_learning_rate weight_decay optimizer schedule label_smoothing ema
              precision device
     [supernet] epochs batch learning_rate     (where a rung inherits weights)
-    [teacher] candidate epochs, or model mean std    (needed where a recipe learns from a teacher)
+    [teacher] candidate epochs members, or model mean std    (needed where a recipe learns from a teacher)
     [target] name
     [space]  stages head compression recipes
 """
@@ -80,11 +80,13 @@ class SupernetTable(_Table):
 
 
 class TeacherTable(_Table):
-    """[teacher]: what recipes learn from: a `candidate`, trained once for so many `epochs`, or a `model`: "supernet", or a network as
-    `netwright measure` reads it, which wants pixels in [0, 1] less `mean`, divided by `std` (if not said, as the study normalises)."""
+    """[teacher]: what recipes learn from: a `candidate`, trained once for so many `epochs`, or an ensemble of several `members` of it; or
+    a `model`: "supernet", or a network as `netwright measure` reads it, which wants pixels in [0, 1] less `mean`, divided by `std` (if not
+    said, as the study normalises)."""
 
     candidate: str = ""
     epochs: Annotated[int, Meta(ge=0)] = 0
+    members: Positive = 1
     model: str = ""
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()

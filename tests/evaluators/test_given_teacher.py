@@ -72,6 +72,16 @@ def test_candidates_of_a_study_learn_from_it(recipe, tmp_path):
     assert result.status == "scored", result.reason
 
 
+def test_members_of_an_ensemble_are_trained_with_seeds_of_their_own_and_kept(digits, tmp_path):
+    changes = ["teacher.members=2", "teacher.epochs=1", 'space.recipes=["ensemble_mimic"]']
+    images = digits.normalised(digits.train.images[:4])
+    with Scorer(load(STUDY, changes), tmp_path) as scorer:
+        together = scorer.teachers._teacher(images)
+        members = [scorer.teachers._member(number)(images) for number in range(2)]
+    torch.testing.assert_close(together, (members[0] + members[1]) / 2)
+    assert not torch.allclose(*members) and (tmp_path / "teacher.1.safetensors").is_file()
+
+
 @pytest.mark.parametrize("changes", [
     {"epochs": 0}, {"candidate": "''"}, {"model": "'a.pt2'"}, {"candidate": "''", "model": "'a.pt2'"},
     {"candidate": "''", "epochs": 0, "model": "'a.pt2'", "mean": [0.1]}])

@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
+from evaluators.ensemble import Ensemble
 from evaluators.pipeline import Lessons, trained
 from evaluators.rungs import Rung
 from evaluators.training.data import Dataset, Split, open_data
@@ -17,7 +18,7 @@ from evaluators.training.schedule import Schedule
 from spaces.build import build
 from spaces.candidate import Candidate
 from spaces.gene import names, parse
-from spaces.recipe import Batch
+from spaces.recipe import Batch, Run
 from spaces.recipes import neuron_selection
 
 STUDENT = Candidate.parse("conv:8/1 conv:8/2 conv:12/1 classifier:10/1")
@@ -71,6 +72,20 @@ def test_mimicking_logits_is_half_the_squared_distance(centre):
     aim = wanted - wanted.mean(1, keepdims=True) if centre == "yes" else wanted
     loss = parse("recipes", f"logit_mimic-centre_{centre}").loss(Batch(None, torch.from_numpy(student), torch.from_numpy(wanted)))
     assert float(loss) == pytest.approx(0.5 * ((student - aim) ** 2).sum() / 4, rel=1e-12)
+
+
+def test_an_ensemble_is_mimicked_in_units_of_each_class_deviation():
+    """[5]: the mean of the members' logits, standardised by their deviation over the example images."""
+    rng, given = np.random.default_rng(3), torch.randn(50, 4, generator=torch.Generator().manual_seed(3))
+    members = [torch.nn.Linear(4, 3).eval() for _ in range(3)]
+    teacher = Ensemble(members)
+    with torch.no_grad():
+        logits = np.mean([member(given).numpy() for member in members], axis=0)
+    student = rng.normal(size=logits.shape).astype(np.float32)
+    hooks = parse("recipes", "ensemble_mimic").hooks(Run(None, teacher, given, 1, 1))
+    loss = hooks.loss(Batch(None, torch.from_numpy(student), teacher(given)))
+    expected = 0.5 * (((student - logits) / logits.std(0)) ** 2).sum(1).mean()
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("strength", [0.0, 1.0, 6.0])
