@@ -15,7 +15,7 @@ from spaces.gene import SpaceError, placed
 from spaces.prepared import Affine, Deployed, Packed, bias_of, bitmap, geometry, masked, op_for, stored_bytes
 from spaces.requantise import SMALLEST, clamp_steps
 
-LARGEST_SUM = 2**31 - 1
+LARGEST_SUM, LARGEST_BIAS = 2**31 - 1, 2**30
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,10 @@ class IntegerLayer(AffineRange):
         """See `Prepared`. SpaceError if a channel's scale is zero or not finite, or sums could overflow."""
         wanted, scale = self.wanted(), self.weight_scale()
         self._check_scale(scale)
-        weight = self.steps.round(self.layer.weight.detach(), scale).to(torch.int8)
+        weight, bias = self.steps.round(self.layer.weight.detach(), scale).to(torch.int8), bias_of(self.layer)
+        weight, scale = _without_lost(weight, bias, scale, wanted)
         with placed(self.steps.name):
-            tensors, arguments = integer_form(weight, bias_of(self.layer), scale, wanted, given, low, high)
+            tensors, arguments = integer_form(weight, bias, scale, wanted, given, low, high)
         padding = {"zero_point": wanted.zero_point} if geometry(self.layer) else {}
         return Deployed(op_for(self.layer, "int8_"), {"weight": self._stored(weight), **tensors},
                         {**geometry(self.layer), **padding, **arguments})
@@ -108,6 +109,14 @@ class IntegerLayer(AffineRange):
         if wrong:
             raise SpaceError(f"{self.steps.name}: the weights of channel {wrong[0]} have scale {float(scale[wrong[0]]):g};"
                              " it must be finite and not zero")
+
+
+def _without_lost(weight, bias, scale, wanted: Affine):
+    """Zeros for channels whose weights are so small beside their bias that it is past 32 bits in their steps, as those of channels that
+    training has given up; and a step that holds the bias."""
+    least = (bias.abs() / (wanted.scale * LARGEST_BIAS)).to(scale)
+    lost = scale < least
+    return torch.where(by_channel(lost, weight), 0, weight), torch.where(lost, least, scale)
 
 
 def integer_form(weight: torch.Tensor, bias: torch.Tensor, scale: torch.Tensor, wanted: Affine, given: Affine | None,

@@ -1,5 +1,5 @@
 """The training engine beside a plain loop of PyTorch over normalised images that lie in memory, in turns: images a second, and the
-share of the engine's time that goes into choosing, augmenting and normalising images.
+share of the engine's time that goes into choosing, augmenting and normalising images; and what `torch.compile` would do to a step.
 
 CIFAR-10 from cifar10.zip in `$NETWRIGHT_DATA` (default: ../shared/data), batches of 128, augmented by crop and flip.
 """
@@ -60,7 +60,7 @@ def _beside(text: str, data) -> dict:
     engine, plain, loader = (median(taken[1:]) for taken in seconds.values())
     images = BATCH * BATCHES
     return {"engine_images_per_s": images / engine, "plain_images_per_s": images / plain, "ratio": plain / engine,
-            "loader_share": loader / engine, "seconds": seconds}
+            "loader_share": loader / engine, "seconds": seconds, **_compiled(network, ready, data.train.labels)}
 
 
 def _engine(network, data) -> None:
@@ -83,6 +83,21 @@ def _plain(network, images, labels) -> None:
         optimiser.step()
 
 
+def _compiled(network, images, labels) -> dict:
+    """Forward and backward of a batch, as they are and compiled, in turns; seconds that the first compiled step takes."""
+    import torch
+
+    ways, seconds = {"eager": network, "compiled": torch.compile(network)}, {"eager": [], "compiled": []}
+    batch = images[:BATCH].contiguous(memory_format=torch.channels_last)
+    for _ in range(BATCHES + 1):
+        for name, way in ways.items():
+            begin = time.perf_counter()
+            torch.nn.functional.cross_entropy(way(batch), labels[:BATCH]).backward()
+            seconds[name].append(time.perf_counter() - begin)
+    eager, compiled = (median(taken[1:]) for taken in seconds.values())
+    return {"compiled_ratio": eager / compiled, "compile_seconds": seconds["compiled"][0]}
+
+
 def _loader(data) -> None:
     import torch
 
@@ -95,9 +110,9 @@ def _loader(data) -> None:
 def show(result: dict) -> None:
     """A table of speeds."""
     out, table = console(), Table(title=f"training, {result['threads']} threads, batches of {BATCH}, CIFAR-10")
-    for column in ("network", "engine, images/s", "plain loop, images/s", "ratio", "loader's share"):
+    for column in ("network", "engine, images/s", "plain loop, images/s", "ratio", "loader's share", "torch.compile, times as fast", "and takes"):
         table.add_column(column)
     for name, net in result["networks"].items():
         table.add_row(f"{name}: {NETWORKS[name]}", f"{net['engine_images_per_s']:.0f}", f"{net['plain_images_per_s']:.0f}",
-                      f"{net['ratio']:.3f}", f"{net['loader_share']:.1%}")
+                      f"{net['ratio']:.3f}", f"{net['loader_share']:.1%}", f"{net['compiled_ratio']:.2f}", f"{net['compile_seconds']:.0f} s")
     out.print(table)

@@ -114,6 +114,20 @@ def test_int8_refuses_sums_that_could_overflow():
         layer.deploy(None, -float("inf"), float("inf"))
 
 
+def test_int8_deploys_a_channel_that_training_gave_up_as_its_bias():
+    """Weights of 1e-13 beside a bias of 2: in their own steps the bias would be past 32 bits."""
+    layer = parse("compression", "int8").prepare(torch.nn.Linear(16, 3))
+    with torch.no_grad():
+        layer.layer.weight[1], layer.layer.bias[1] = 1e-13, 2.0
+        layer.high.fill_(1.0)
+    deployed, x = layer.deploy(None, -float("inf"), float("inf")), torch.rand(4, 16)
+    weight, bias, scale = (deployed.tensors[name] for name in ("weight", "bias", "scale"))
+    steps = torch.round(x * 255).double() @ weight.double().T + bias
+    torch.testing.assert_close((steps * scale)[:, 1], torch.full((4,), 2.0, dtype=torch.float64), rtol=1e-6, atol=0)
+    torch.testing.assert_close((steps * scale).float(), layer.layer(x), rtol=0, atol=0.02)
+    assert not weight[1].any() and weight[0].any()
+
+
 def test_svd_is_the_best_approximation_of_its_rank():
     """Eckart and Young: the error is the norm of the singular values left out; [62] asks for 1e-5."""
     torch.manual_seed(0)
