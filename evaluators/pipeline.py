@@ -1,10 +1,10 @@
 """From a candidate to its deployed network: build, train or inherit, compress, train on, freeze.
 
-How long it trains is the rung's (`evaluators.rungs`); those of one rung all get the same number of epochs, with their compressions
-in place, or without where they have none.
+How long it trains is the rung's (`evaluators.rungs`); those of one rung all get the same number of epochs, the last of them with their
+compressions in place, or without where they have none.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,10 @@ from spaces.candidate import Candidate
 from spaces.compress import prepare
 from spaces.freeze import freeze
 from spaces.recipe import Recipe
+
+# Inherited weights learn at half the rate of random ones, and a compressed network that is not trained any further recovers on so many
+# images.
+INHERITED_RATE, RECOVERY = 0.5, 5120
 
 if TYPE_CHECKING:
     from evaluators.training.data import Dataset
@@ -40,37 +44,49 @@ def trained(candidate: Candidate, rung: Rung, lessons: Lessons, seed: int):
     from evaluators.training.loop import warm
 
     torch.manual_seed(seed)
-    network, seconds = _begun(candidate, rung, lessons, seed)
+    network, seconds = _begun(candidate, rung, lessons, seed), 0.0
+    if rung.epochs:
+        seconds += _dense(network, candidate, rung, lessons, seed)
     if compressed(candidate):
         example = lessons.dataset.normalised(lessons.dataset.train.images[:2])
         network = prepare(network, candidate, example, lambda n: warm(n, lessons.dataset, lessons.settings.batch, seed))
-    epochs = rung.epochs if rung.inherits else lessons.settings.finetune_epochs
-    recipes = taught(candidate) if rung.inherits else candidate.recipes
-    if epochs:
-        seconds += _train(network, candidate, lessons, "tuned" if rung.inherits else "fine", epochs, lessons.settings.finetune_learning_rate, seed + 1, recipes)
+    seconds += _compressed(network, candidate, rung, lessons, seed + 1)
     return freeze(network), seconds
 
 
 def _begun(candidate: Candidate, rung: Rung, lessons: Lessons, seed: int):
-    """The network before its compressions: trained from random weights, or with inherited ones."""
+    """The network with random weights, or inherited ones."""
     from evaluators.training.supernet import inherit
 
     if rung.inherits:
-        return inherit(lessons.supernet, candidate, lessons.dataset, lessons.settings.batch, seed), 0.0
-    network = build(candidate, lessons.dataset.shape)
-    return network, _train(network, candidate, lessons, "dense", rung.epochs, lessons.settings.learning_rate, seed, candidate.recipes)
+        return inherit(lessons.supernet, candidate, lessons.dataset, lessons.settings.batch, seed)
+    return build(candidate, lessons.dataset.shape)
 
 
-def _train(network, candidate: Candidate, lessons: Lessons, phase: str, epochs: int, learning_rate: float, seed: int, recipes) -> float:
+def _dense(network, candidate: Candidate, rung: Rung, lessons: Lessons, seed: int) -> float:
+    rate = lessons.settings.learning_rate * (INHERITED_RATE if rung.inherits else 1)
+    return _train(network, candidate, rung, lessons, "dense", rung.epochs, rate, seed)
+
+
+def _compressed(network, candidate: Candidate, rung: Rung, lessons: Lessons, seed: int) -> float:
+    """The training after compression: some epochs, or few images if it only has to recover."""
+    settings = lessons.settings
+    if rung.epochs:
+        return _train(network, candidate, rung, lessons, "fine", settings.finetune_epochs, settings.finetune_learning_rate, seed)
+    few = replace(lessons, dataset=lessons.dataset.part(RECOVERY, seed), folder=None)
+    return _train(network, candidate, rung, few, "recovered", 1, settings.finetune_learning_rate, seed)
+
+
+def _train(network, candidate: Candidate, rung: Rung, lessons: Lessons, phase: str, epochs: int, learning_rate: float, seed: int) -> float:
     from evaluators.training.loop import train
 
-    schedule = schedule_of(lessons.settings, epochs, learning_rate)
-    kept = _kept(lessons.folder, phase, f"{candidate} {seed} {epochs} {lessons.settings}")
+    schedule, recipes = schedule_of(lessons.settings, epochs, learning_rate), taught(candidate) if rung.inherits else candidate.recipes
+    kept = _kept(lessons.folder, phase, f"{candidate} {rung} {seed} {epochs} {lessons.settings}")
     return train(network, lessons.dataset, schedule, seed, recipes, lessons.teacher, kept)
 
 
 def taught(candidate: Candidate) -> tuple[Recipe, ...]:
-    """The recipes of a short fine-tuning: the candidate's own, and soft targets where none of them has a teacher."""
+    """The recipes of inherited weights: the candidate's own, and soft targets where none of them has a teacher."""
     from spaces.gene import parse
 
     if any(recipe.needs_teacher for recipe in candidate.recipes):

@@ -1,9 +1,11 @@
 """Rungs: how much training a candidate gets before its accuracy is believed, cheapest first.
 
-    inherit       weights of the study's supernet, batch norms of its own, compressed in one shot
-    finetune:N    these, then N epochs with the compressions in place, taught by the supernet's anchor
+    inherit       weights of the study's supernet, batch norms of its own, compressed; then a few batches to recover
+    finetune:N    N epochs from the supernet's weights, then `finetune_epochs` with the compressions in place
     full:N        N epochs from random weights, then `finetune_epochs` with the compressions in place
 
+The supernet's anchor teaches those that inherit. Fine-tuning trains before it compresses, since without batch norms, which compressing
+folds away, weights do not bear the rate at which they forget what all candidates had in common.
 Without a number, `finetune` and `full` train for `finetune_epochs` and `epochs` of the study's [train].
 """
 

@@ -53,9 +53,9 @@ class Teachers:
 
     def _lessons(self, candidate: Candidate, rung: Rung) -> Lessons:
         teacher = None
-        if rung.kind == "finetune":
+        if rung.inherits:
             teacher = self._anchor
-        elif rung.kind == "full" and any(recipe.needs_teacher for recipe in candidate.recipes):
+        elif any(recipe.needs_teacher for recipe in candidate.recipes):
             teacher = self._teacher
         return Lessons(self.dataset, self.study.train, teacher, self.supernet if rung.inherits else None, self._training(candidate.id))
 

@@ -6,7 +6,7 @@ Validation is carved out of training and is what a search sees; the test split i
 import importlib
 import pkgutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -41,6 +41,11 @@ class Dataset:
     def shape(self) -> tuple[int, int, int]:
         """Channels, height, width."""
         return tuple(self.train.images.shape[1:])
+
+    def part(self, count: int, seed: int) -> "Dataset":
+        """The same with so many training images, chosen at random, or all if there are fewer."""
+        chosen = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(seed))[:count]
+        return replace(self, train=Split(self.train.images[chosen], self.train.labels[chosen]))
 
     def normalised(self, images: torch.Tensor) -> torch.Tensor:
         """float32 [N, C, H, W] of zero mean and unit deviation a channel over the training split."""
