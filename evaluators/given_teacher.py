@@ -35,7 +35,8 @@ def given(settings, dataset: Dataset) -> Given:
         raise ModelError(f"teacher.model = {settings.model!r} takes images of {'x'.join(map(str, model.image.shape[1:]))}, and the data"
                          f" has {'x'.join(map(str, dataset.shape))}; give a network for these")
     if settings.mean and len(settings.mean) != dataset.shape[0]:
-        raise ModelError(f"[teacher] has {len(settings.mean)} numbers as mean, and images have {dataset.shape[0]} channels; give one of each")
+        raise ModelError(f"[teacher] has {len(settings.mean)} numbers as mean, and images have {dataset.shape[0]} channels; give one of"
+                         " each")
     teacher = Given(_of_many(model), dataset, settings.mean, settings.std).eval()
     with torch.no_grad():
         given_shape = tuple(teacher(dataset.normalised(dataset.train.images[:2])).shape)

@@ -49,7 +49,8 @@ class Teachers:
     def supernet_schedule(self):
         """How the supernet is trained."""
         table = self.study.supernet
-        return replace(schedule_of(self.study.train, table.epochs, table.learning_rate), batch=table.batch, optimizer="novograd", weight_decay=0.0)
+        schedule = schedule_of(self.study.train, table.epochs, table.learning_rate)
+        return replace(schedule, batch=table.batch, optimizer="novograd", weight_decay=0.0)
 
     def _lessons(self, candidate: Candidate, rung: Rung) -> Lessons:
         teacher = None

@@ -196,7 +196,8 @@ def _check_teacher(path: Path, study: StudyFile) -> None:
     if teacher is not None and (bool(teacher.candidate) == bool(teacher.model) or bool(teacher.candidate) != bool(teacher.epochs)):
         raise StudyError(f"{path}: [teacher] needs a candidate and epochs, or a model")
     if teacher is not None and len(teacher.mean) != len(teacher.std):
-        raise StudyError(f"{path}: [teacher] has {len(teacher.mean)} numbers as mean and {len(teacher.std)} as std; give one of each a channel")
+        raise StudyError(f"{path}: [teacher] has {len(teacher.mean)} numbers as mean and {len(teacher.std)} as std; give one of each a"
+                         " channel")
     if teacher is not None and teacher.candidate:
         try:
             Candidate.parse(teacher.candidate)

@@ -13,10 +13,13 @@ MOMENTUM = 0.9
 
 @dataclass(frozen=True)
 class Schedule:
-    """How one network is trained. `learning_rate` is the highest, reached after the warm-up. `optimizer`: "sgd", "adamw" or
-    "novograd"; `pace`: "cosine" or "one_cycle"; `smoothing`: the share of each label spread over all classes; `ema`: the decay, a step, of the weights' running mean, which is
-    what training gives; 0 for the weights themselves; `precision` of forward and backward: "float32", or "bfloat16", in which the
-    weights are rounded where they multiply but learn in float32; `device`: see `device_of`."""
+    """How one network is trained.
+
+    `learning_rate` is the highest, reached after the warm-up. `optimizer`: "sgd", "adamw" or "novograd"; `pace`: "cosine" or
+    "one_cycle"; `smoothing`: the share of each label spread over all classes; `ema`: the decay, a step, of the weights' running
+    mean, which is what training gives; 0 for the weights themselves; `precision` of forward and backward: "float32", or
+    "bfloat16", in which the weights are rounded where they multiply but learn in float32; `device`: see `device_of`.
+    """
 
     epochs: int
     batch: int

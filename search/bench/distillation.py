@@ -97,7 +97,8 @@ def _accuracy(network, dataset) -> dict:
 def show(result: dict) -> None:
     """Accuracies by student and way to teach it."""
     out = console()
-    table = Table(title=f"test accuracy after {result['epochs']} epochs, mean of {len(SEEDS)} seeds; teacher {result['teacher_accuracy']:.1%}")
+    table = Table(title=f"test accuracy after {result['epochs']} epochs, mean of {len(SEEDS)} seeds;"
+                        f" teacher {result['teacher_accuracy']:.1%}")
     for column in ("student", "parameters", "taught by", "accuracy", "by seed", "against labels, points", "seconds"):
         table.add_column(column)
     for name, student in result["students"].items():

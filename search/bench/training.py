@@ -110,9 +110,11 @@ def _loader(data) -> None:
 def show(result: dict) -> None:
     """A table of speeds."""
     out, table = console(), Table(title=f"training, {result['threads']} threads, batches of {BATCH}, CIFAR-10")
-    for column in ("network", "engine, images/s", "plain loop, images/s", "ratio", "loader's share", "torch.compile, times as fast", "and takes"):
+    for column in ("network", "engine, images/s", "plain loop, images/s", "ratio", "loader's share",
+                   "torch.compile, times as fast", "and takes"):
         table.add_column(column)
     for name, net in result["networks"].items():
         table.add_row(f"{name}: {NETWORKS[name]}", f"{net['engine_images_per_s']:.0f}", f"{net['plain_images_per_s']:.0f}",
-                      f"{net['ratio']:.3f}", f"{net['loader_share']:.1%}", f"{net['compiled_ratio']:.2f}", f"{net['compile_seconds']:.0f} s")
+                      f"{net['ratio']:.3f}", f"{net['loader_share']:.1%}", f"{net['compiled_ratio']:.2f}",
+                      f"{net['compile_seconds']:.0f} s")
     out.print(table)
