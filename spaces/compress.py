@@ -3,6 +3,7 @@
 Structure is removed first, through the dependency graph of the whole network (Fang et al., DepGraph,
 2023); batch norms are then recalibrated and folded, so that what follows works on the weights that
 are deployed: factorise, sparsify, quantise. Each phase ends in all layers before the next begins.
+Norms then come back for the training to come (`spaces.norms`).
 """
 
 import warnings
@@ -16,7 +17,8 @@ from spaces.candidate import Candidate
 from spaces.gene import SpaceError, placed
 from spaces.integer_sums import give_types
 from spaces.method import FACTORISE, QUANTISE, SPARSIFY, STORE, STRUCTURE, Compression
-from spaces.trace import finite, fold_norms, trace
+from spaces.norms import fold_norms, norms_of, put_back
+from spaces.trace import finite, trace
 
 Site = tuple[str, Compression]
 
@@ -33,12 +35,15 @@ def prepare(network: Network, candidate: Candidate, example: torch.Tensor,
     if sites:
         remove_channels(network, sites, example)
         warm(network)
-    graph = fold_norms(trace(network))
+    traced = trace(network)
+    norms, graph = norms_of(traced), fold_norms(traced)
     for phase in (FACTORISE, SPARSIFY, QUANTISE):
         for path, method in _sites(candidate, phase):
             _replace(graph, path, method)
-    if any(_sites(candidate, QUANTISE)):
+    quantised = any(_sites(candidate, QUANTISE))
+    if quantised:
         give_types(graph)
+    if put_back(graph, norms) or quantised:
         warm(graph)
     return graph
 

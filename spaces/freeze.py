@@ -16,10 +16,11 @@ from torch import fx, nn
 
 from spaces.gene import SpaceError, placed
 from spaces.integer_sums import gives_integers, is_mean, is_sum
+from spaces.norms import fold_norms
 from spaces.ops import int8_add
 from spaces.ops.int8_avg_pool2d import mean_of_image
 from spaces.prepared import Affine, Bits, Deployed, Packed, bias_of, geometry, op_for, stored_form
-from spaces.trace import finite, fold_norms, trace
+from spaces.trace import finite, trace
 
 CLAMPS = {nn.ReLU: (0.0, math.inf), nn.ReLU6: (0.0, 6.0)}
 COMMUTES = (nn.MaxPool2d, nn.Flatten)

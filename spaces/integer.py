@@ -22,12 +22,13 @@ LARGEST_SUM, LARGEST_BIAS = 2**31 - 1, 2**30
 class Steps:
     """Weights as whole steps. `scale(weight)`: float32 [outputs], one step of each channel; `round(weight, scale)`: the
     steps, whole numbers -127 to 127 in float32; `store(steps)`: int8 steps as they are stored. `name` stands in
-    messages."""
+    messages; `homogeneous`: whether the weights times a number have the same steps."""
 
     name: str
     scale: Callable[[torch.Tensor], torch.Tensor]
     round: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     store: Callable[[torch.Tensor], torch.Tensor | Packed]
+    homogeneous: bool = False
 
 
 def symmetric(name: str, most: int, store: Callable) -> Steps:
@@ -37,7 +38,7 @@ def symmetric(name: str, most: int, store: Callable) -> Steps:
 
     def rounded(weight, scale):
         return torch.round(weight * by_channel(1 / scale, weight)).clamp(-most, most)
-    return Steps(name, scale, rounded, store)
+    return Steps(name, scale, rounded, store, homogeneous=True)
 
 
 def unless_zero(scale: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,85 @@
+"""Batch norms come back behind compressed layers, correct what compression did to their channels, and are gone when frozen."""
+
+import pytest
+import torch
+from torch import nn
+
+from spaces.build import build
+from spaces.candidate import Candidate
+from spaces.compress import prepare
+from spaces.freeze import freeze
+from spaces.gene import parse
+from spaces.norms import takes_up, taken_up
+
+SHAPE = (3, 12, 12)
+NETWORK = ("conv:8/1 [*={0}] mbconv-expand2:8/1 [expand={0} project={0}] fire-norm_batch:16/2 [squeeze={0} expand3x3={0}]"
+           " classifier:5/1")
+CHAINS = ["none", "int8", "magnitude-keep0.4", "magnitude-keep0.4+int8", "svd-rank4", "svd-rank4+int8", "intn-bits4", "codebook"]
+
+
+def prepared(chain: str, warm):
+    torch.manual_seed(0)
+    candidate = Candidate.parse(NETWORK.format(chain))
+    network = build(candidate, SHAPE)
+    warm(SHAPE)(network)
+    return prepare(network, candidate, torch.randn(2, *SHAPE), warm(SHAPE))
+
+
+def trained(graph, rate: float = 0.1):
+    """The network after some steps, so that norms and weights are no more as they came."""
+    optimiser = torch.optim.SGD(graph.parameters(), rate)
+    for step in range(5):
+        generator = torch.Generator().manual_seed(step)
+        loss = nn.functional.cross_entropy(graph.train()(torch.randn(16, *SHAPE, generator=generator)),
+                                           torch.randint(5, (16,), generator=generator))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return graph.eval()
+
+
+def norms(graph) -> list[str]:
+    return [name for name, module in graph.named_modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_a_network_that_trained_with_norms_deploys_to_what_it_computed(chain, warm):
+    graph, x = trained(prepared(chain, warm)), torch.randn(32, *SHAPE)
+    assert norms(graph)
+    with torch.no_grad():
+        expected = graph(x)
+    deployed = freeze(graph)
+    tolerance = 0.03 if "int" in chain else 1e-4
+    torch.testing.assert_close(deployed(x), expected, rtol=0, atol=tolerance * float(expected.abs().max()))
+    assert not norms(deployed) and len(norms(graph)) > 0
+
+
+@pytest.mark.parametrize("method, comes", [("int8", True), ("magnitude-keep0.3", True), ("intn-bits3", True), ("pow2", False),
+                                           ("ternary", False), ("codebook", False)])
+def test_norms_are_only_where_scaled_channels_keep_the_weights_form(method, comes):
+    assert takes_up(parse("compression", method).prepare(nn.Conv2d(8, 8, 3))) == comes
+
+
+@pytest.mark.parametrize("method", ["int8", "intn-bits3"])
+def test_taking_a_norm_up_changes_no_step_of_the_weights(method):
+    torch.manual_seed(1)
+    layer, norm = parse("compression", method).prepare(nn.Conv2d(16, 32, 3)), nn.BatchNorm2d(32).eval()
+    nn.init.uniform_(norm.weight, -2, 2)
+    nn.init.uniform_(norm.running_var, 0.1, 9)
+    after = taken_up(layer, norm)
+    steps, scaled = (torch.round(x.layer.weight / x.weight_scale().view(-1, 1, 1, 1)) for x in (layer, after))
+    assert torch.equal(scaled, steps * norm.weight.sign().view(-1, 1, 1, 1))
+
+
+def test_channels_have_the_mean_and_deviation_that_they_had_before_pruning(warm):
+    """Behind a layer that lost 90% of its weights, in the channels that have any left."""
+    seen = {}
+    graph = prepared("magnitude-keep0.1", warm)
+    left = graph.get_submodule("layers.1.expand").weight.flatten(1).any(1)
+    graph.get_submodule("layers.1.expand_renorm").register_forward_hook(lambda module, inputs, out: seen.update(out=out))
+    with torch.no_grad():
+        graph.train()(torch.randn(64, *SHAPE))
+    out = seen["out"].transpose(0, 1).flatten(1)
+    torch.testing.assert_close(out.mean(1), torch.zeros(16), rtol=0, atol=1e-3)
+    assert int(left.sum()) > 4
+    torch.testing.assert_close(out.std(1)[left], torch.ones(int(left.sum())), rtol=0.05, atol=0)
