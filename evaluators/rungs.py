@@ -4,8 +4,8 @@
     finetune:N    N epochs from the supernet's weights, then `finetune_epochs` with the compressions in place
     full:N        N epochs from random weights, then `finetune_epochs` with the compressions in place
 
-The supernet's anchor teaches those that inherit. Fine-tuning trains before it compresses, since without batch norms, which compressing
-folds away, weights do not bear the rate at which they forget what all candidates had in common.
+The supernet's anchor teaches those that inherit. Fine-tuning trains before it compresses: uncompressed weights bear the higher rate at
+which they forget what all candidates had in common.
 Without a number, `finetune` and `full` train for `finetune_epochs` and `epochs` of the study's [train].
 """
 
