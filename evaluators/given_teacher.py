@@ -24,8 +24,21 @@ class Given(nn.Module):
 
     @property
     def layers(self) -> list[nn.Module]:
-        """The network's layers in order; none of an exported program."""
+        """The network's layers in order; none of one that takes images one at a time."""
         return list(getattr(self.network, "layers", self.network.children()))
+
+
+class OneByOne(nn.Module):
+    """A network that was traced for a single image, for batches."""
+
+    layers: tuple[nn.Module, ...] = ()
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.network(image) for image in images.split(1)])
 
 
 def given(settings, dataset: Dataset) -> Given:
@@ -37,19 +50,33 @@ def given(settings, dataset: Dataset) -> Given:
     if settings.mean and len(settings.mean) != dataset.shape[0]:
         raise ModelError(f"[teacher] has {len(settings.mean)} numbers as mean, and images have {dataset.shape[0]} channels; give one of"
                          " each")
-    teacher = Given(_of_many(model), dataset, settings.mean, settings.std).eval()
+    images = dataset.normalised(dataset.train.images[:2])
+    teacher = Given(_of_many(model, images), dataset, settings.mean, settings.std).eval()
     with torch.no_grad():
-        given_shape = tuple(teacher(dataset.normalised(dataset.train.images[:2])).shape)
-    if given_shape != (2, len(dataset.classes)):
+        given_shape = tuple(teacher(images).shape)
+    if given_shape != (len(images), len(dataset.classes)):
         raise ModelError(f"teacher.model = {settings.model!r} gives {given_shape[1:]} numbers an image, and the data has"
                          f" {len(dataset.classes)} classes; give a network that was trained on these")
     return teacher
 
 
-def _of_many(model: Model) -> nn.Module:
-    """The network for batches of any size. An exported program was traced for one image, and checks that it sees one: the same graph
-    without the checks takes as many as come."""
-    if not isinstance(model.network, fx.GraphModule):
-        return model.network
-    unchecked = model.program.module(check_guards=False)
-    return fx.GraphModule(unchecked, unchecked.graph)
+@torch.no_grad()
+def _of_many(model: Model, images: torch.Tensor) -> nn.Module:
+    """The network for batches of any size: itself, the graph of its program without the checks that it sees one image, or image by image,
+    whichever comes first that gives of several what it gives of each."""
+    own, unchecked = _plain(model.network), _plain(model.program.module(check_guards=False))
+    single = OneByOne(own)
+    expected = single(images)
+    for network in (own, unchecked):
+        try:
+            found = network(images)
+        except (RuntimeError, AssertionError):  # a shape or a guard for one image
+            continue
+        if found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
+            return network
+    return single
+
+
+def _plain(network: nn.Module) -> nn.Module:
+    """The network; of a program a graph without its hooks and its refusal to be told `eval`."""
+    return fx.GraphModule(network, network.graph) if isinstance(network, fx.GraphModule) else network

@@ -119,8 +119,11 @@ def _from_program(path: Path) -> Model:
     program = torch.export.load(path)
     shape, = (node.meta["val"].shape for node in program.graph.nodes
               if node.op == "placeholder" and node.name in program.graph_signature.user_inputs)
-    image = torch.randn(tuple(shape), generator=torch.Generator().manual_seed(0))
-    return Model(program.module(), folded(program, image), image.numpy())
+    sides = [side if isinstance(side, int) else 1 for side in shape]  # 1 where a dimension is open
+    image, network = torch.randn(sides, generator=torch.Generator().manual_seed(0)), program.module()
+    if sides != list(shape):
+        program = torch.export.export(network, (image,))
+    return Model(network, folded(program, image), image.numpy())
 
 
 def _from_onnx(path: Path) -> Model:

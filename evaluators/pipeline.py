@@ -15,13 +15,13 @@ from spaces.compress import prepare
 from spaces.freeze import freeze
 from spaces.recipe import Recipe
 
-# Inherited weights learn at half the rate of random ones, and a compressed network that is not trained any further recovers on so many
-# images.
-INHERITED_RATE, RECOVERY = 0.5, 5120
-
 if TYPE_CHECKING:
     from evaluators.training.data import Dataset
     from evaluators.training.supernet import Supernet
+
+# Inherited weights learn at half the rate of random ones, and a compressed network that is not trained any further recovers on so many
+# images.
+INHERITED_RATE, RECOVERY = 0.5, 5120
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Batch norms that stay while a compressed network trains, and are folded when it is frozen.
 
 Compression works on the weights that are deployed, so norms are folded first (Jacob et al., 2018, section 3.2). A network without any
-learns slowly, and what compression does to the statistics of its channels goes uncorrected. So each layer that had a norm gets one back
-that starts as nothing: it gives the mean and deviation that the first one gave. What it learns is a factor and a shift a channel, which
-the layer takes up when it is frozen, if its weights keep their form when a channel is scaled.
+bears only a low rate, and what compression does to the statistics of its channels goes uncorrected. So each layer that had a norm gets
+one back that starts as nothing: it gives the mean and deviation that the first one gave. What it learns is a factor and a shift a
+channel, which the layer takes up when it is frozen, if its weights keep their form when a channel is scaled.
 """
 
 import copy
@@ -67,10 +67,9 @@ def put_back(graph: fx.GraphModule, norms: dict[str, nn.BatchNorm2d]) -> bool:
 
 def _like(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
     """A norm that gives the same mean and deviation. Its own statistics are still to be measured."""
-    fresh = nn.BatchNorm2d(norm.num_features, norm.eps)
-    with torch.no_grad():
-        fresh.weight.copy_(norm.weight)
-        fresh.bias.copy_(norm.bias)
+    fresh = nn.BatchNorm2d(norm.num_features, norm.eps, affine=norm.affine)
+    fresh.load_state_dict(norm.state_dict())
+    fresh.reset_running_stats()
     return fresh
 
 
@@ -89,9 +88,9 @@ def taken_up(layer: nn.Module, norm: nn.BatchNorm2d) -> nn.Module:
     whole = copy.deepcopy(layer)
     inner = whole.layer if isinstance(whole, IntegerLayer) else whole
     weight = inner.parametrizations.weight.original if parametrize.is_parametrized(inner, "weight") else inner.weight
-    factor = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    factor, shift = torch.rsqrt(norm.running_var + norm.eps) * (norm.weight if norm.affine else 1), norm.bias if norm.affine else 0
     with torch.no_grad():
         # From whole steps, so that rounding those of the scaled weights gives the same again.
         weight.copy_((whole.realised() if whole is not inner else weight) * by_channel(factor, weight))
-        inner.bias = nn.Parameter((bias_of(inner) - norm.running_mean) * factor + norm.bias)
+        inner.bias = nn.Parameter((bias_of(inner) - norm.running_mean) * factor + shift)
     return whole

@@ -4,7 +4,7 @@
 
 v is one number a tensor (NovoGrad: Ginsburg et al., 2019), and steps are shares of the weights (LARS: You et al., 2017); both means
 are corrected for their beginning at zero (Kingma and Ba, 2015). Blocks of many kinds share a supernet, and the gradients of some are
-hundreds of times as small beside their weights as those of others: with one rate for all, those stay what they were at random.
+so small beside their weights that with one rate for all those stay nearly what they were at random.
 Vectors (biases, batch norms) move in shares of 1.
 """
 

@@ -29,18 +29,8 @@ def run(target) -> dict:
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     archive = Path(os.environ.get("NETWRIGHT_DATA", "../shared/data")) / ARCHIVE
-    data = _part(open_data(DataTable(source="folder", path=str(archive), augment=["crop", "flip"]), 0))
+    data = open_data(DataTable(source="folder", path=str(archive), augment=["crop", "flip"]), 0).part(BATCH * BATCHES, 0)
     return {"threads": torch.get_num_threads(), "networks": {name: _beside(text, data) for name, text in NETWORKS.items()}}
-
-
-def _part(data):
-    """So many batches of the training images."""
-    from dataclasses import replace
-
-    from evaluators.training.data import Split
-
-    count = BATCH * BATCHES
-    return replace(data, train=Split(data.train.images[:count], data.train.labels[:count]))
 
 
 def _beside(text: str, data) -> dict:

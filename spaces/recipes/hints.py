@@ -100,14 +100,14 @@ def _hint(run: Run, depth: float, guided):
     """The teacher's first layer from that share on whose maps the guided ones can be brought to, and its maps."""
     for layer in _middle(run.teacher, depth):
         maps = _map_of(run.teacher, layer, run.example)
-        if maps.dim() == guided.dim() and all(a <= b for a, b in zip(maps.shape[2:], guided.shape[2:])):
+        if maps is not None and maps.dim() == guided.dim() and all(a <= b for a, b in zip(maps.shape[2:], guided.shape[2:])):
             return layer, maps
-    raise SpaceError(f"hints: no layer of the teacher from depth {depth:g} on has maps as small as the student's"
+    raise SpaceError(f"hints: no layer of the teacher that can be watched, from depth {depth:g} on, has maps as small as the student's"
                      f" {'x'.join(map(str, guided.shape[2:]))}")
 
 
 def _map_of(network, layer, example):
-    """What a layer gives of the example."""
+    """What a layer gives of the example; None if it does not run as a module, as those of an exported program do not."""
     import torch
 
     found = []
@@ -117,7 +117,7 @@ def _map_of(network, layer, example):
             network.eval()(example)
     finally:
         handle.remove()
-    return found[0]
+    return found[0] if found else None
 
 
 def _regressor(guided, hint):

@@ -14,7 +14,7 @@ A network with its compressions in place has been through stage 1 and goes on wi
 from dataclasses import dataclass
 from typing import ClassVar
 
-from spaces.gene import check_range
+from spaces.gene import SpaceError, check_range
 from spaces.recipe import Batch, Hooks, Recipe, Run
 
 ROUNDS, DAMPING, STEEPEST = 200, 0.5, 60.0
@@ -132,7 +132,10 @@ def _last(network):
     """The layer that gives the logits."""
     from torch import nn
 
-    return [module for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
+    layers = [module for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    if not layers:
+        raise SpaceError("neuron_selection: the teacher has no layer that can be watched, as exported programs have none; give a network")
+    return layers[-1]
 
 
 def _changed(images):

@@ -16,6 +16,8 @@ from evaluators.subject import export_program
 from evaluators.training.data import open_data
 from search.study_file import StudyError, load
 from spaces.candidate import Candidate
+from spaces.gene import SpaceError, parse
+from spaces.recipe import Run
 
 STUDY = Path(__file__).parents[2] / "studies" / "digits.toml"
 EARLIER = Candidate.parse("conv:8/1 [*=int8] mbconv-expand2-se0.25:8/1 [expand=magnitude] fire-norm_batch:16/2 classifier:10/1 [*=int8]")
@@ -36,6 +38,19 @@ def own() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 16, 10))
 
 
+class Flattening(nn.Module):
+    """What many write: the batch's size becomes a number in the program of one image."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(6)
+        self.layer, self.dense = nn.Conv2d(1, 4, 3), nn.Linear(4 * 36, 10)
+
+    def forward(self, x):
+        x = self.layer(x)
+        return self.dense(x.view(x.size(0), -1))
+
+
 def of_nine_classes() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 9))
 
@@ -45,6 +60,27 @@ def test_a_candidate_of_an_earlier_study_teaches_batches(digits, tmp_path):
     torch.export.save(export_program(network, digits), tmp_path / "model.pt2")
     images = digits.normalised(digits.train.images[:7])
     torch.testing.assert_close(given(settings(str(tmp_path / "model.pt2")), digits)(images), network(images), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["pt2", "open batch, pt2", "onnx"])
+def test_a_file_teaches_batches_however_it_was_exported(form, digits, tmp_path):
+    network, image, file = Flattening().eval(), torch.zeros(1, 1, 8, 8), tmp_path / f"model.{form[-4:].strip(', ')}"
+    if form == "onnx":
+        torch.onnx.export(network, (image,), file, dynamo=True, verbose=False)
+    else:
+        several, dims = (image, None) if form == "pt2" else (image.repeat(2, 1, 1, 1), ({0: torch.export.Dim("batch")},))
+        torch.export.save(torch.export.export(network, (several,), dynamic_shapes=dims), file)
+    images = digits.normalised(digits.train.images[:7])
+    torch.testing.assert_close(given(settings(str(file)), digits)(images), network(images), rtol=1e-4, atol=1e-4)
+
+
+def test_recipes_that_watch_layers_say_that_a_program_has_none(digits, tmp_path):
+    torch.export.save(torch.export.export(own().eval(), (torch.zeros(1, 1, 8, 8),)), tmp_path / "model.pt2")
+    teacher = given(settings(str(tmp_path / "model.pt2")), digits)
+    run = Run(own(), teacher, digits.normalised(digits.train.images[:16]), 5, 5, digits.train.labels[:16])
+    for recipe in ("hints-stage0.5", "neuron_selection-stage0.5"):
+        with pytest.raises(SpaceError, match="can be watched"):
+            parse("recipes", recipe).hooks(run)
 
 
 def test_a_network_of_ones_own_sees_pixels_as_it_was_trained_to(digits):

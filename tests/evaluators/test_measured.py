@@ -106,6 +106,16 @@ def test_an_onnx_file_computes_what_the_module_did_that_it_was_written_from(tmp_
     assert result["error"] < 1e-4 and result["fallback"] == 0
 
 
+def test_a_program_with_an_open_batch_is_measured_for_one_image(tmp_path):
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(100, 5)).eval()
+    dims = ({0: torch.export.Dim("batch")},)
+    torch.export.save(torch.export.export(network, (torch.randn(2, 3, 7, 7),), dynamic_shapes=dims), tmp_path / "model.pt2")
+    model = load_model(str(tmp_path / "model.pt2"), ())
+    assert model.image.shape == (1, 3, 7, 7)
+    shapes = [node.meta["val"].shape for node in model.program.graph.nodes if "val" in node.meta]
+    assert shapes and all(isinstance(side, int) for shape in shapes for side in shape)
+
+
 def test_a_pt2_file_and_a_candidate_are_read(tmp_path):
     network = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU6()).eval()
     torch.export.save(torch.export.export(network, (torch.randn(1, 3, 7, 7),)), tmp_path / "model.pt2")

@@ -1,7 +1,6 @@
 """Every recipe trains to finite weights, other ones than without it and the same ones again; and each is the formula of its paper."""
 
 import itertools
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +11,7 @@ from scipy.optimize import minimize
 from evaluators.ensemble import Ensemble
 from evaluators.pipeline import Lessons, trained
 from evaluators.rungs import Rung
-from evaluators.training.data import Dataset, Split, open_data
+from evaluators.training.data import Dataset, open_data
 from evaluators.training.loop import train
 from evaluators.training.schedule import Schedule
 from spaces.build import build
@@ -28,9 +27,7 @@ FAST = Schedule(epochs=3, batch=64, learning_rate=0.1, weight_decay=0.0)
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    whole = open_data(SimpleNamespace(source="digits", path="", validation=0.2, augment=["crop"]), 0)
-    chosen = torch.randperm(len(whole.train), generator=torch.Generator().manual_seed(0))[:256]
-    return replace(whole, train=Split(whole.train.images[chosen], whole.train.labels[chosen]))
+    return open_data(SimpleNamespace(source="digits", path="", validation=0.2, augment=["crop"]), 0).part(256, 0)
 
 
 @pytest.fixture(scope="module")

@@ -71,6 +71,14 @@ def test_taking_a_norm_up_changes_no_step_of_the_weights(method):
     assert torch.equal(scaled, steps * norm.weight.sign().view(-1, 1, 1, 1))
 
 
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_convolution_takes_up_any_norm(affine):
+    torch.manual_seed(2)
+    layer, norm, x = nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6, affine=affine), torch.randn(8, 4, 9, 9)
+    norm(layer(x))
+    torch.testing.assert_close(taken_up(layer, norm)(x), norm.eval()(layer(x)), rtol=1e-5, atol=1e-5)
+
+
 def test_channels_have_the_mean_and_deviation_that_they_had_before_pruning(warm):
     """Behind a layer that lost 90% of its weights, in the channels that have any left."""
     seen = {}
