@@ -74,7 +74,7 @@ def batches(dataset: Dataset, batch: int, generator: torch.Generator,
     order = torch.randperm(len(dataset.train), generator=generator)
     count = max(1, len(order) // batch)
     for chosen in order[: count * batch].split(batch):
-        images = augment.augmented(dataset.train.images[chosen], dataset.augment, generator)
+        images = augment.augmented(dataset.train.images.index_select(0, chosen), dataset.augment, generator)
         images, labels = dataset.normalised(images), dataset.train.labels[chosen]
         yield augment.mixed(images, labels, len(dataset.classes), dataset.augment, generator) if mixing else (images, labels)
 
