@@ -91,7 +91,7 @@ class Sharing:
         aligned = follow(module, given)
         parts = {parameter: Part(_key(name, layer.block, parameter), dims)
                  for parameter, dims in self._dims(name, layer.block, aligned, _shapes(module)).items()}
-        return Piece(module.train(), parts, aligned.out.index(self._size_at(name, layer.block)))
+        return Piece(_of_the_batch(module), parts, aligned.out.index(self._size_at(name, layer.block)))
 
     def _measured(self, place: Place, outs: dict) -> dict[int, set[Index]]:
         """Grows the shapes by all that may stand at a place; returns where its results' channels may lie, by width."""
@@ -128,6 +128,15 @@ class Sharing:
 
     def _size_at(self, name: str, block: Block):
         return self._axes[name, block.name].__getitem__
+
+
+def _of_the_batch(module: nn.Module) -> nn.Module:
+    """In training mode, its batch norms without statistics of their own: those of a mixture of candidates would mean nothing."""
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.track_running_stats = False
+            norm.running_mean = norm.running_var = norm.num_batches_tracked = None
+    return module.train()
 
 
 def _givens(place: Place, outs: dict, channels: int) -> dict[int, set[Index]]:

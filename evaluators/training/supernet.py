@@ -32,7 +32,8 @@ class Supernet(nn.Module):
 
     def __init__(self, space: Space, input_shape: tuple[int, int, int], seed: int):
         super().__init__()
-        self.sharing, generator = Sharing(space, input_shape), torch.Generator().manual_seed(seed)
+        self.sharing = Sharing(replace(space, compression={}, recipes=("none",)), input_shape)
+        generator = torch.Generator().manual_seed(seed)
         self.anchor = anchor(space)
         self._keys = {key: f"w{number}" for number, key in enumerate(self.sharing.shapes)}
         self.weights = nn.ParameterDict({self._keys[key]: nn.Parameter(_first(key, shape, generator))
@@ -45,8 +46,7 @@ class Supernet(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         for piece in self._chosen:
-            module = piece.module.to(images.device)
-            images = torch.func.functional_call(module, self._of(piece.parts), (images,))
+            images = torch.func.functional_call(_beside(piece.module, images), self._of(piece.parts), (images,))
         return images
 
     def inherited(self, candidate: Candidate) -> nn.Module:
@@ -66,6 +66,11 @@ def _first(key: str, shape: list[int], generator: torch.Generator) -> torch.Tens
     if len(shape) > 1:
         return nn.init.kaiming_normal_(torch.empty(shape), nonlinearity="relu", generator=generator)
     return torch.full(shape, float(key.endswith(".weight")))
+
+
+def _beside(module: nn.Module, images: torch.Tensor) -> nn.Module:
+    """The module with what it holds besides parameters where the images are."""
+    return module if all(buffer.device == images.device for buffer in module.buffers()) else module.to(images.device)
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ class _Sandwiched(Hooks):
         """A random candidate that can be built; with `end` (min) all its numbers are the least, its blocks random."""
         space = self.supernet.sharing.space
         for _ in range(TRIES):
-            candidate = dense(space.sample(lambda name, options: self._picked(options, end)))
+            candidate = space.sample(lambda name, options: self._picked(options, end))
             try:
                 self.supernet.sharing.pieces(candidate)
             except SpaceError:

@@ -18,7 +18,7 @@ from search.bench import console
 from search.bench.int8 import ARCHIVE, WEIGHTS, published
 from search.bench.rungs import Kept
 
-FOLDER, SEEDS, EPOCHS, TEACHER_EPOCHS, TEACHER_RATE = Path("runs/bench_distillation"), (0, 1, 2), 10, 3, 0.02
+FOLDER, SEEDS, EPOCHS, TEACHER_EPOCHS, TEACHER_RATE = Path("runs/bench_distillation"), (0, 1, 2), 8, 3, 0.02
 STUDENTS = {
     "small": ("conv:24/2 mbconv-expand2:32/1 mbconv-expand4:48/2 fire-squeeze0.5-norm_batch:96/2 classifier:10/1",
               ("labels", "soft_targets")),
