@@ -2,8 +2,8 @@
 labels, by soft targets and by hints (Romero et al., 2015 [2]), all for equal epochs and with three seeds.
 
 The teacher is ResNet-20 as published (Idelbayev, 2018), tuned on the training images for a few epochs. CIFAR-10 from cifar10.zip and
-the network from models/resnet_cifar, both in `$NETWRIGHT_DATA` (default: ../shared/data). Takes hours on two cores; what is done is
-kept in runs/bench_distillation, so that one that was stopped goes on from there.
+the network from models/resnet_cifar, both in `$NETWRIGHT_DATA` (default: ../shared/data). Takes about two hours on one core; what
+is done is kept in runs/bench_distillation, so that one that was stopped goes on from there.
 """
 
 import os
