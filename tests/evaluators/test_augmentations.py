@@ -25,6 +25,13 @@ def test_every_augmentation_keeps_shape_and_type_and_follows_its_generator(name,
     assert not torch.equal(first, other) or not torch.equal(mixes[0][0], mixes[2][0])
 
 
+@pytest.mark.parametrize("name", names())
+def test_how_images_lie_in_memory_does_not_matter(name):
+    images = torch.randint(0, 256, (20, 3, 16, 12), dtype=torch.uint8)
+    last = images.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(augmented(last, (name,), generator()), augmented(images, (name,), generator()))
+
+
 def test_cropping_moves_each_image_within_a_black_border():
     images = torch.randint(1, 256, (200, 2, 16, 16), dtype=torch.uint8)
     moved = augmented(images, ("crop",), torch.Generator().manual_seed(0)).numpy()
