@@ -52,6 +52,10 @@ class Batch:
 class Hooks:
     """What a recipe does in one run; the base changes nothing."""
 
+    def stages(self) -> tuple[int, ...]:
+        """Epochs at which something else begins to be learnt: the schedule begins anew there, warm-up and momentum included."""
+        return ()
+
     def parameters(self) -> list:
         """Parameters beside the network's that are trained and then forgotten."""
         return []

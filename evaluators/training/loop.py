@@ -5,6 +5,8 @@ A run is deterministic by its seed, and goes on from a checkpoint as if it had n
 
 import math
 import time
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -55,15 +57,24 @@ class _Training:
         example = dataset.normalised(dataset.train.images[chosen]).to(self.device)
         run = Run(network, teacher, example, schedule.epochs, steps, dataset.train.labels[chosen].to(self.device))
         self.hooks = [recipe.hooks(run) for recipe in recipes]
-        self.optimiser = optimiser_of(network, [p for hooks in self.hooks for p in hooks.parameters()], schedule)
-        self.pace = pace_of(self.optimiser, schedule, steps)
+        self.stages = sorted({0, schedule.epochs}.union(*[hooks.stages() for hooks in self.hooks]))
+        self._begin_stage(0)
         self.mean = _mean_of(network, schedule.ema)
         self.generator = torch.Generator().manual_seed(seed)
         self.epoch, self.step, self.seconds = 0, 0, 0.0
 
+    def _begin_stage(self, epoch: int) -> None:
+        """The optimiser and its pace for the stage that an epoch belongs to."""
+        first, end = next(pair for pair in pairwise(self.stages) if epoch < pair[1])
+        steps = replace(self.schedule, epochs=end - first).steps(len(self.dataset.train))
+        self.optimiser = optimiser_of(self.network, [p for hooks in self.hooks for p in hooks.parameters()], self.schedule)
+        self.pace = pace_of(self.optimiser, self.schedule, steps)
+
     def one_epoch(self) -> None:
         """Every training image once."""
         begin = time.perf_counter()
+        if self.epoch in self.stages[1:]:
+            self._begin_stage(self.epoch)
         self.network.train()
         for hooks in self.hooks:
             hooks.on_epoch(self.epoch)
@@ -127,6 +138,7 @@ class _Training:
             return
         tensors, numbers = kept
         self.network.load_state_dict(under("network", tensors))
+        self._begin_stage(numbers["epoch"] - 1)
         self._resume_optimiser(under("optimiser", tensors), numbers["groups"])
         self.pace.load_state_dict(numbers["pace"])
         for number, hooks in enumerate(self.hooks):

@@ -1,8 +1,9 @@
 """Hints: a deep, thin student first learns a layer in the middle of its teacher (FitNets: Romero et al., 2015 [2]).
 
 Stage 1 trains the student up to its guided layer, and a regressor that makes its maps comparable with the teacher's hint layer
-(equation 3): 1/2 ||hint(x) - regressor(guided(x))||^2, the mean over images and numbers. The regressor is a valid convolution that
-brings the maps to the hint's size, and is then thrown away. Stage 2 trains the whole student by (equation 2)
+(equation 3): 1/2 ||hint(x) - regressor(guided(x))||^2, summed over channels, the mean over images and places. The regressor is a valid
+convolution that brings the maps to the hint's size, and is then thrown away. Stage 2, on a schedule of its own, trains the whole student
+by (equation 2)
 
     cross entropy + lambda H(softmax(z_teacher / T), softmax(z_student / T))
 
@@ -63,6 +64,9 @@ class _Guided(Hooks):
             self.maps[name] = out
         return hook
 
+    def stages(self) -> tuple[int, ...]:
+        return (self.first,)
+
     def parameters(self) -> list:
         return list(self.regressor.parameters()) if self.first else []
 
@@ -78,7 +82,7 @@ class _Guided(Hooks):
 
     def loss(self, batch: Batch):
         if self.epoch < self.first:
-            return 0.5 * (self.maps["hint"] - self.regressor(self.maps["guided"])).square().mean()
+            return 0.5 * (self.maps["hint"] - self.regressor(self.maps["guided"])).square().sum(1).mean()
         done = (self.epoch - self.first) / max(1, self.epochs - self.first - 1)
         return self.recipe.distilled(batch, self.recipe.weight + done * (1 - self.recipe.weight))
 

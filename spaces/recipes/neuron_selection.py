@@ -7,8 +7,8 @@ Which of them matter minimises an energy over y in {0, 1}^n (equation 3):
 phi_i is low where a neuron tells the classes apart and stays the same when images are shifted, turned or lit otherwise; psi_ij, the
 absolute correlation, is high where two say the same. The minimum is sought by mean field, q_i = sigmoid(-b (phi_i + 2 lambda sum_j psi_ij
 q_j)), damped, while b rises. phi here is the share of the variance that those changes cause less the share that lies between classes.
-Stage 1 regresses the chosen neurons from the student's last hidden layer, by half the squared distance; stage 2 trains by the labels.
-A network with its compressions in place has been through stage 1 and goes on with stage 2.
+Stage 1 regresses the chosen neurons from the student's last hidden layer, by half the squared distance; stage 2, on a schedule of its
+own, trains by the labels. A network with its compressions in place has been through stage 1 and goes on with stage 2.
 """
 
 from dataclasses import dataclass
@@ -100,6 +100,9 @@ class _Selected(Hooks):
         run.network.eval()(images)
         run.teacher(images)
         return self.hidden["teacher"]
+
+    def stages(self) -> tuple[int, ...]:
+        return (self.first,)
 
     def parameters(self) -> list:
         return list(self.regressor.parameters()) if self.first else []

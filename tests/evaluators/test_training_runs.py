@@ -26,10 +26,10 @@ def digits() -> Dataset:
 
 
 class Recording(Hooks):
-    """Counts what the loop calls; adds a penalty; stops the run at an epoch."""
+    """Counts what the loop calls; adds a penalty; stops the run at an epoch; another stage begins at each of `stages`."""
 
-    def __init__(self, stop_at: int | None = None):
-        self.calls, self.stop_at = [], stop_at
+    def __init__(self, stop_at: int | None = None, stages: tuple[int, ...] = ()):
+        self.calls, self.stop_at, self.stages = [], stop_at, lambda: stages
 
     def penalty(self):
         return 0.25
@@ -81,6 +81,34 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(name, stop_at, digits, t
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values()))
 
 
+@pytest.mark.parametrize("stop_at", [1, 2])
+def test_an_interrupted_run_of_two_stages_goes_on_to_the_same_weights(stop_at, digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "EVERY_S", 0.0)
+    whole, resumed, stages = network(), network(seed=7), (1,)
+    torch.manual_seed(5)
+    train(whole, digits, SHORT, 1, [Given(Recording(stages=stages))])
+    torch.manual_seed(5)
+    with pytest.raises(KeyboardInterrupt):
+        train(network(), digits, SHORT, 1, [Given(Recording(stop_at, stages))], checkpoint=Checkpoint(tmp_path / "run.safetensors", "a"))
+    train(resumed, digits, SHORT, 1, [Given(Recording(stages=stages))], checkpoint=Checkpoint(tmp_path / "run.safetensors", "a"))
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values()))
+
+
+def test_two_stages_are_trained_as_two_runs(digits, monkeypatch):
+    images = [(digits.normalised(digits.train.images[i::4]), digits.train.labels[i::4]) for i in range(4)]
+    monkeypatch.setattr("evaluators.training.loop.batches", lambda *_: iter(images))
+    staged, apart = network(), network()
+    train(staged, digits, SHORT, 0, [Given(Recording(stages=(1,)))])
+    for epochs in (1, 2):
+        train(apart, digits, replace(SHORT, epochs=epochs), 0)
+    assert all(torch.equal(a, b) for a, b in zip(staged.state_dict().values(), apart.state_dict().values()))
+
+
+@pytest.mark.parametrize("recipe", ["hints-stage0.5", "neuron_selection-stage0.5"])
+def test_recipes_of_two_stages_name_the_second(recipe, digits):
+    assert taught(digits, recipe)[1].stages() == (5,)
+
+
 def test_a_checkpoint_of_another_run_or_a_broken_one_is_not_read(tmp_path):
     file = tmp_path / "run.safetensors"
     Checkpoint(file, "a").write({"x": torch.ones(3)}, {"epoch": 4})
@@ -123,7 +151,7 @@ def test_one_cycle_rises_to_the_highest_rate_and_falls_below_the_first():
 
 def taught(digits, recipe: str, teacher_seed: int = 3):
     """A student's run, and its hooks."""
-    run = Run(network(), network(teacher_seed).eval(), digits.normalised(digits.train.images[:2]), 10, 40)
+    run = Run(network(), network(teacher_seed).eval(), digits.normalised(digits.train.images[:8]), 10, 40, digits.train.labels[:8])
     return run, parse("recipes", recipe).hooks(run)
 
 
