@@ -29,6 +29,10 @@ class Run:
 
         return isinstance(self.network, fx.GraphModule)
 
+    def first_stage(self, share: float) -> int:
+        """The epochs of a first stage, a share of all, that leaves at least one. None once compressions are in place: it is behind then."""
+        return 0 if self.prepared else min(round(share * self.epochs), self.epochs - 1)
+
 
 @dataclass(frozen=True)
 class Batch:

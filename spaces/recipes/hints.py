@@ -1,13 +1,14 @@
 """Hints: a deep, thin student first learns a layer in the middle of its teacher (FitNets: Romero et al., 2015 [2]).
 
 Stage 1 trains the student up to its guided layer, and a regressor that makes its maps comparable with the teacher's hint layer
-(equation 3): 1/2 ||hint(x) - regressor(guided(x))||^2, summed over channels, the mean over images and places. The regressor is a valid
-convolution that brings the maps to the hint's size, and is then thrown away. Stage 2, on a schedule of its own, trains the whole student
-by (equation 2)
+(equation 3): ||hint(x) - regressor(guided(x))||^2, as a share of the hint's variance, so that one learning rate suits every teacher. The
+regressor is a valid convolution that brings the maps to the hint's size, and is then thrown away. Stage 2, on a schedule of its own,
+trains the whole student by (equation 2)
 
-    cross entropy + lambda H(softmax(z_teacher / T), softmax(z_student / T))
+    (cross entropy + lambda T^2 KL(softmax(z_teacher / T) || softmax(z_student / T))) / (1 + lambda)
 
-with lambda falling in even steps to 1, so that easy images, of which the teacher is sure, count most at first.
+with lambda falling in even steps to 1, so that easy images, of which the teacher is sure, count most at first. T^2 is that of Hinton et
+al. (2015 [1]); the divisor keeps the loss's size while lambda falls.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import ClassVar
 
 from spaces.gene import SpaceError, check_range
 from spaces.recipe import Batch, Hooks, Recipe, Run
+from spaces.recipes.soft_targets import SoftTargets
 
 
 @dataclass(frozen=True)
@@ -44,18 +46,18 @@ class Hints(Recipe):
 
     def distilled(self, batch: Batch, weight: float):
         """Equation 2."""
-        soft = (batch.teacher_logits / self.t).softmax(1)
-        return batch.cross_entropy() - weight * (soft * (batch.logits / self.t).log_softmax(1)).sum(1).mean()
+        return SoftTargets(self.t, weight / (1 + weight)).loss(batch)
 
 
 class _Guided(Hooks):
     def __init__(self, recipe: Hints, run: Run):
-        self.recipe, self.epochs, self.first = recipe, run.epochs, 0 if run.prepared else int(recipe.stage * run.epochs)
+        self.recipe, self.epochs, self.first = recipe, run.epochs, run.first_stage(recipe.stage)
         self.epoch, self.maps, self.handles = 0, {}, []
         if self.first:
             guided = _middle(run.network, recipe.depth)[0]
             mine = _map_of(run.network, guided, run.example)
             hint, theirs = _hint(run, recipe.depth, mine)
+            self.variance = theirs.var(0).mean().clamp(min=1e-12)
             self.regressor = _regressor(mine, theirs).to(mine.device)
             self.handles = [layer.register_forward_hook(self._keep(name)) for name, layer in (("guided", guided), ("hint", hint))]
 
@@ -82,7 +84,7 @@ class _Guided(Hooks):
 
     def loss(self, batch: Batch):
         if self.epoch < self.first:
-            return 0.5 * (self.maps["hint"] - self.regressor(self.maps["guided"])).square().sum(1).mean()
+            return (self.maps["hint"] - self.regressor(self.maps["guided"])).square().mean() / self.variance
         done = (self.epoch - self.first) / max(1, self.epochs - self.first - 1)
         return self.recipe.distilled(batch, self.recipe.weight + done * (1 - self.recipe.weight))
 

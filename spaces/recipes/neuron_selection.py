@@ -75,7 +75,7 @@ def potentials(hidden, changed, labels):
 
 class _Selected(Hooks):
     def __init__(self, recipe: NeuronSelection, run: Run):
-        self.first = 0 if run.prepared else int(recipe.stage * run.epochs)
+        self.first = run.first_stage(recipe.stage)
         self.epoch, self.hidden, self.handles = 0, {}, []
         if self.first:
             self._choose(recipe, run)

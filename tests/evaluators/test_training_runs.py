@@ -181,14 +181,28 @@ def test_the_distilled_loss_of_hints_is_the_formula_of_the_paper_and_its_weight_
 
     def softmax(z):
         return np.exp(z) / np.exp(z).sum(1, keepdims=True)
-    soft = (softmax(t / 2) * np.log(softmax(s / 2))).sum(1).mean()
-    hard = np.log(softmax(s)[np.arange(4), labels]).mean()
+    soft = (softmax(t / 2) * np.log(softmax(t / 2) / softmax(s / 2))).sum(1).mean()
+    hard = -np.log(softmax(s)[np.arange(4), labels]).mean()
     batch = Batch(torch.from_numpy(labels), torch.from_numpy(s), torch.from_numpy(t))
-    assert float(recipe.distilled(batch, 3.0)) == pytest.approx(-hard - 3 * soft, rel=1e-9)
+    assert float(recipe.distilled(batch, 3.0)) == pytest.approx((hard + 3 * 2**2 * soft) / (1 + 3), rel=1e-9)
     _, hooks = taught(digits, "hints-t2-weight4")
     for epoch, weight in ((2, 4), (9, 1)):
         hooks.on_epoch(epoch)
         assert float(hooks.loss(batch)) == pytest.approx(float(recipe.distilled(batch, weight)))
+
+
+@pytest.mark.parametrize("epochs, share, first", [(8, 0.2, 2), (10, 0.5, 5), (2, 0.9, 1), (1, 0.9, 0), (4, 0.1, 0)])
+def test_a_first_stage_leaves_an_epoch_for_the_second(epochs, share, first):
+    assert Run(network(), None, None, epochs, 1).first_stage(share) == first
+
+
+def test_the_loss_of_hints_is_the_share_of_the_variance_that_the_regressor_leaves(digits):
+    run, hooks = taught(digits, "hints")
+    run.network.eval()(run.example), run.teacher(run.example)
+    guided, hint = (hooks.maps[name].detach().numpy() for name in ("guided", "hint"))
+    told = hooks.regressor(torch.from_numpy(guided)).detach().numpy()
+    expected = np.mean((hint - told) ** 2) / np.mean(hint.var(axis=0, ddof=1))
+    assert hooks.loss(Batch(digits.train.labels[:8], None)).item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_student_whose_maps_are_smaller_than_every_hint_is_refused(digits):
