@@ -9,7 +9,10 @@ import json
 import os
 import random
 import time
-from functools import partial
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
@@ -26,22 +29,40 @@ def run(target) -> dict:
     """Accuracies of every candidate at each rung and seed, their costs, and how well they agree."""
     import torch
 
-    from evaluators.teachers import Teachers
-    from evaluators.training.data import open_data
-    from search.study_file import load
-    from spaces.space import Space
-
-    archive = Path(os.environ.get("NETWRIGHT_DATA", "../shared/data")) / ARCHIVE
-    study = load(STUDY, [f"data.path={archive}", f"train.rungs={json.dumps(RUNGS)}", *TRAINING])
     FOLDER.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    dataset, table = open_data(study.data, study.study.seed), study.space
-    space = Space.from_tables(table.stages, table.head, table.compression, table.recipes, len(dataset.classes))
-    teachers, kept, begin = Teachers(study, space, dataset, FOLDER), Kept(FOLDER / "results.jsonl"), time.perf_counter()
+    torch.set_num_threads(_cores())
+    archive = Path(os.environ.get("NETWRIGHT_DATA", "../shared/data")) / ARCHIVE
+    study = _Study(STUDY, (f"data.path={archive}", f"train.rungs={json.dumps(RUNGS)}", *TRAINING), FOLDER)
+    teachers, kept, begin = study.teachers(), Kept(FOLDER / "results.jsonl"), time.perf_counter()
     teachers.prepare()
     supernet_s = kept.get("supernet", "seconds", lambda: {"seconds": time.perf_counter() - begin})["seconds"]
-    rows = _rows(teachers, kept, [str(candidate) for candidate in _candidates(space)])
+    rows = _rows(study, kept, [str(candidate) for candidate in _candidates(teachers.space)])
     return {"supernet_seconds": supernet_s, "candidates": rows, "tau": _taus(rows)}
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True)
+class _Study:
+    """What each process opens for itself: a study file with overrides, and where its supernet is kept."""
+
+    file: Path
+    overrides: tuple[str, ...]
+    folder: Path
+
+    @cache
+    def teachers(self):
+        from evaluators.teachers import Teachers
+        from evaluators.training.data import open_data
+        from search.study_file import load
+        from spaces.space import Space
+
+        study = load(self.file, list(self.overrides))
+        dataset, table = open_data(study.data, study.study.seed), study.space
+        space = Space.from_tables(table.stages, table.head, table.compression, table.recipes, len(dataset.classes))
+        return Teachers(study, space, dataset, self.folder)
 
 
 class Kept:
@@ -72,28 +93,48 @@ def _candidates(space) -> list:
     return found
 
 
-def _rows(teachers, kept: Kept, texts: list[str]) -> list[dict]:
-    """The candidates' figures, the cheap ones of all first; the seconds are those of training, compressing and judging one."""
-    jobs = {"counted": lambda text: _counted(teachers, text)}
-    jobs |= {name: partial(_judged, teachers, rung, 0) for name, rung in zip(RUNGS[:-1], teachers.rungs)}
-    jobs |= {f"full, seed {seed}": partial(_judged, teachers, teachers.rungs[-1], seed) for seed in SEEDS}
-    found = {name: [kept.get(text, name, partial(job, text)) for text in texts] for name, job in jobs.items()}
-    return [{**found["counted"][i], **{name: found[name][i] for name in RUNGS[:-1]}, "full": [found[f"full, seed {s}"][i] for s in SEEDS]}
+def _rows(study: _Study, kept: Kept, texts: list[str]) -> list[dict]:
+    """The candidates' figures; the seconds are those of training, compressing and judging one. Training whole epochs is done beside
+    others, a process and a thread for each core; the cheapest rung is timed with all cores for itself."""
+    counted = [kept.get(text, "counted", partial(_counted, study, text)) for text in texts]
+    cheapest = [kept.get(text, RUNGS[0], partial(_judged, study, 0, 0, text)) for text in texts]
+    jobs = {name: (rung, 0) for rung, name in enumerate(RUNGS[:-1]) if rung} | {_full(seed): (len(RUNGS) - 1, seed) for seed in SEEDS}
+    found = {RUNGS[0]: cheapest} | _beside(study, kept, texts, jobs)
+    return [{**counted[i], **{name: found[name][i] for name in RUNGS[:-1]}, "full": [found[_full(seed)][i] for seed in SEEDS]}
             for i in range(len(texts))]
 
 
-def _judged(teachers, rung, seed: int, text: str) -> dict:
+def _full(seed: int) -> str:
+    return f"full, seed {seed}"
+
+
+def _beside(study: _Study, kept: Kept, texts: list[str], jobs: dict[str, tuple[int, int]]) -> dict[str, list[dict]]:
+    """By name of a job (a rung's number, and a seed) its result for each candidate."""
+    with ThreadPoolExecutor(_cores()) as threads, ProcessPoolExecutor(_cores(), get_context("spawn"), _one_thread) as processes:
+        def judged(name: str, text: str) -> dict:
+            return kept.get(text, name, lambda: processes.submit(_judged, study, *jobs[name], text).result())
+        # One job at a time: those of one candidate keep their training in the same place.
+        return {name: list(threads.map(partial(judged, name), texts)) for name in jobs}
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _judged(study: _Study, rung: int, seed: int, text: str) -> dict:
     from evaluators.training.loop import evaluate
     from spaces.candidate import Candidate
 
-    candidate, begin = Candidate.parse(text), time.perf_counter()
-    network, _ = teachers.trained(candidate, rung, seed + int(candidate.id, 16) % 1000)
+    teachers, candidate, begin = study.teachers(), Candidate.parse(text), time.perf_counter()
+    network, _ = teachers.trained(candidate, teachers.rungs[rung], seed + int(candidate.id, 16) % 1000)
     accuracy = evaluate(network, teachers.dataset.validation, teachers.dataset)
     teachers.forget(candidate.id)
     return {"accuracy": accuracy, "seconds": time.perf_counter() - begin}
 
 
-def _counted(teachers, text: str) -> dict:
+def _counted(study: _Study, text: str) -> dict:
     """Multiply-accumulates and parameters of the deployed network, untrained."""
     from evaluators.macs import Macs
     from evaluators.parameters import Parameters
@@ -101,6 +142,7 @@ def _counted(teachers, text: str) -> dict:
     from evaluators.subject import Subject, export_program
     from spaces.candidate import Candidate
 
+    teachers = study.teachers()
     network = untrained(Candidate.parse(text), teachers.dataset, teachers.study.train)
     subject = Subject(network, export_program(network, teachers.dataset), teachers.dataset, (), dict)
     return Macs().evaluate(subject) | Parameters().evaluate(subject)

@@ -23,6 +23,7 @@ def small(tmp_path, monkeypatch):
     return tmp_path / "bench"
 
 
+@pytest.mark.slow
 def test_every_candidate_has_its_figures_at_every_rung_and_nothing_is_computed_twice(small, capsys, monkeypatch):
     first = rungs.run(None)
     assert len(first["candidates"]) == 3 and first["supernet_seconds"] > 0
