@@ -1,6 +1,6 @@
 """What a recurrent teacher is worth to a network that sees windows (Chan, Ke and Lane, 2015 [6]): spoken digits of a speaker whom neither
-has heard, a small student by labels and by the teacher for equal epochs, with five seeds, each of which also leaves another of the
-remaining speakers out (the validation split, which is not used), so that teachers differ too.
+has heard, a small student by labels and by the teacher for equal epochs, with five seeds. A seed also draws who of the other speakers
+is left out, as the validation split, which is not used.
 
 Spoken digits from spoken_digits/fsdd_logmel_64x40.npz in `$NETWRIGHT_DATA` (default: ../shared/data). Takes some minutes on one core;
 what is done is kept in runs/bench_sequences, so that one that was stopped goes on from there.

@@ -36,6 +36,12 @@ def test_an_image_is_its_frame_between_its_neighbours_and_the_ends_are_repeated(
         assert label == GIVEN["label"][utterance]
 
 
+def test_without_context_an_image_is_one_frame(tmp_path):
+    alone = utterances.opened(tmp_path, context=0)
+    middles = utterances.opened(tmp_path).train.images[:, :, CONTEXT:CONTEXT + 1]
+    assert torch.equal(alone.train.images, middles) and alone.shape == (1, 1, BANDS)
+
+
 def test_every_frame_of_every_utterance_is_in_one_split_once_and_no_speaker_in_two(spoken):
     splits = [getattr(spoken, name).windows for name in SPLITS]
     places = [(int(u), int(t)) for windows in splits for u, t in zip(windows.utterance, windows.frame)]

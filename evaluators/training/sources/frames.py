@@ -42,7 +42,7 @@ def _cut(frames: np.ndarray, speaker: np.ndarray, context: int, utterances: np.n
     padded = np.pad(frames[utterances], ((0, 0), (context, context), (0, 0)), mode="edge")
     views = sliding_window_view(padded, 2 * context + 1, axis=1).swapaxes(2, 3)
     utterance = utterances.repeat(length)
-    return (views.reshape(-1, 1, 2 * context + 1, bands),
+    return (np.require(views.reshape(-1, 1, 2 * context + 1, bands), requirements=["C", "W"]),
             Windows(utterance, np.tile(np.arange(length), len(utterances)), speaker[utterance]))
 
 
