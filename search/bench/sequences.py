@@ -74,6 +74,7 @@ def _taught(dataset, way: str, seed: int) -> dict:
     from spaces.gene import parse
 
     recipes = [] if way == "labels" else [parse("recipes", way)]
+    # Trained here, if it was not yet, it is remembered in the run that is timed.
     for recipe in recipes:
         recipe.teacher(dataset.sequences, torch.device("cpu"))
     torch.manual_seed(seed)
@@ -113,8 +114,9 @@ def show(result: dict) -> None:
     for column in ("network", "parameters", "accuracy, mean", "by seed", "seconds"):
         table.add_column(column)
     for way, found in ways.items():
-        table.add_row("teacher" if way == "teacher" else f"student by {way}", f"{found['seeds'][0]['parameters']:,}", f"{found['mean']:.2%}",
-                      " ".join(f"{row['accuracy']:.2%}" for row in found["seeds"]), f"{fmean(row['seconds'] for row in found['seeds']):.0f}")
+        rows = found["seeds"]
+        table.add_row("teacher" if way == "teacher" else f"student by {way}", f"{rows[0]['parameters']:,}", f"{found['mean']:.2%}",
+                      " ".join(f"{row['accuracy']:.2%}" for row in rows), f"{fmean(row['seconds'] for row in rows):.0f}")
     out.print(table)
     low, high = result["interval_ms"]
     out.print(f"errors cut by the teacher: {result['error_cut']:.1%} of those by labels (asked: {ASKED:.0%}); one frame, a window of"

@@ -1,5 +1,5 @@
 """A recurrent teacher of a network that sees one window at a time (Chan, Ke and Lane, "Transferring knowledge from a RNN to a DNN",
-2015 [6]).
+Interspeech 2015 [6]).
 
 The teacher reads an utterance from end to end and gives each frame a distribution over the classes: a soft alignment, which says how much
 each frame tells, where labels say the same of all. It is trained on the training utterances alone, by their label at every frame. The
@@ -69,10 +69,7 @@ def _trained(cell: str, layers: int, epochs: int, features, labels, classes: int
     import torch
     from torch.nn.utils import clip_grad_norm_
 
-    # Whether it is trained or remembered, the random numbers that follow are the same.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
-        teacher = _recurrent(cell, layers, features.shape[2], classes).to(device)
+    teacher = _recurrent(cell, layers, features.shape[2], classes).to(device)
     optimiser, generator = torch.optim.AdamW(teacher.parameters(), RATE), torch.Generator().manual_seed(SEED)
     for _ in range(epochs):
         for chosen in torch.randperm(len(features), generator=generator).split(BATCH):
@@ -86,11 +83,15 @@ def _trained(cell: str, layers: int, epochs: int, features, labels, classes: int
 
 
 def _recurrent(cell: str, layers: int, bands: int, classes: int):
+    import torch
     from torch import nn
 
     kind, ways = (nn.LSTM, 2) if cell == "bilstm" else (nn.GRU, 1)
-    return nn.ModuleDict({"recurrent": kind(bands, UNITS, layers, batch_first=True, bidirectional=ways == 2),
-                          "classes": nn.Linear(ways * UNITS, classes)})
+    # Whether a teacher is trained or remembered, the random numbers that follow are the same.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        return nn.ModuleDict({"recurrent": kind(bands, UNITS, layers, batch_first=True, bidirectional=ways == 2),
+                              "classes": nn.Linear(ways * UNITS, classes)})
 
 
 class _Aligned(Hooks):

@@ -4,7 +4,7 @@ al., "Deep neural networks for acoustic modeling in speech recognition", 2012).
 `x` [N, T, B] are N utterances of T frames of B features, such as log-mel energies; `label` and `speaker` [N], whole numbers from 0;
 optionally class names in `classes`. Frames have no labels of their own: each has its utterance's, without forced alignment. Images hold
 bytes: the features are quantised to 256 even steps over their range in the utterances of all speakers but the last, who is the test
-split; what he says beyond that range is clipped.
+split; what lies beyond that range there is clipped.
 """
 
 import numpy as np
