@@ -4,7 +4,7 @@ from evaluators.evaluator import TRAINED
 
 
 class Accuracy:
-    """Share of validation images classified right by the deployed network."""
+    """Share of validation images, or utterances, classified right by the deployed network."""
 
     METRIC, UNIT, DIRECTION, STAGE = "accuracy", "", "maximize", TRAINED
 

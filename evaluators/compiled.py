@@ -61,7 +61,7 @@ def measure_again(folder: Path, target_name: str, parameters: list[str], image: 
             "samples_ms": measurement.samples_ms, "runs_a_sample": measurement.runs, "drift": measurement.drift}
 
 
-def classify(folder: Path, parameters: list[str], images: np.ndarray) -> np.ndarray:
-    """The class of each image [N, C, H, W], by the compiled network; int64 [N]."""
+def logits(folder: Path, parameters: list[str], images: np.ndarray) -> np.ndarray:
+    """What the compiled network gives of each image [N, C, H, W]; [N, classes]."""
     library = open_library(folder, parameters)
-    return np.array([int(library.run(image[None]).argmax()) for image in images])
+    return np.concatenate([library.run(image[None]) for image in images])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from backends.worker import Worker, WorkerError
-from evaluators.compiled import classify, compile_and_measure, measure_again
+from evaluators.compiled import compile_and_measure, logits, measure_again
 from evaluators.constraint import Constraint
 from evaluators.evaluator import COUNTED, evaluators
 from evaluators.pipeline import shapes_fixed, untrained
@@ -54,6 +54,7 @@ class Scorer:
         self.space = Space.from_tables(study.space.stages, study.space.head, study.space.compression,
                                        study.space.recipes, len(self.dataset.classes))
         self.space.check(self.dataset.shape)
+        self.space.check_recipes(self.dataset.sequences, self.dataset.augment)
         self._constraints = [Constraint.parse(text) for text in study.study.constraints]
         self.teachers = Teachers(study, self.space, self.dataset, directory)
         self._worker = Worker(environment(target.threads))
@@ -96,18 +97,18 @@ class Scorer:
 
         FilesError if the candidate's files are missing or corrupt, or the network does not run any more.
         """
-        import numpy as np
+        import torch
 
         folder, target = self.folder(identity), self.study.target.name
         check_files(folder)
         parameters = json.loads((folder / "timing.json").read_text())["compiled"]["parameters"]
         images = self.dataset.normalised(self.dataset.test.images).numpy()
         try:
-            guessed = self._worker.call(classify, folder, parameters, images, timeout_s=10 * JOB_SECONDS)
+            given = self._worker.call(logits, folder, parameters, images, timeout_s=10 * JOB_SECONDS)
             timing = self._worker.call(measure_again, folder, target, parameters, images[:1], timeout_s=JOB_SECONDS)
         except WorkerError as error:
             raise FilesError(f"{folder}: the compiled network does not run ({error})") from None
-        return {"test_accuracy": float(np.mean(guessed == self.dataset.test.labels.numpy())), **timing}
+        return {"test_accuracy": self.dataset.test.accuracy(torch.from_numpy(given)), **timing}
 
     def _counted_early(self, candidate: Candidate) -> Result:
         """Counted metrics of the untrained network, if constraints need them and its shapes are fixed."""

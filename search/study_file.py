@@ -1,7 +1,7 @@
 """Study files: what a study explores, on which data and target, and when it ends. TOML, checked by type.
 
     [study]  name seed trials time sampler objectives constraints
-    [data]   source path validation augment
+    [data]   source path validation augment context
     [train]  epochs finetune_epochs rungs batch learning_rate finetune_learning_rate weight_decay optimizer schedule label_smoothing ema
              precision device
     [supernet] epochs batch learning_rate     (where a rung inherits weights)
@@ -44,12 +44,14 @@ class StudyTable(_Table):
 
 
 class DataTable(_Table):
-    """[data]: a source (a file of evaluators/training/sources), its path, the share held out for validation."""
+    """[data]: a source (a file of evaluators/training/sources), its path, the share held out for validation; of a source of sequences
+    `context`, how many frames an image has on either side of its own."""
 
     source: str
     path: str = ""
     validation: Annotated[float, Meta(gt=0, lt=1)] = 0.2
     augment: list[str] = []
+    context: Annotated[int, Meta(ge=0)] = 0
 
 
 class TrainTable(_Table):
@@ -186,6 +188,16 @@ def _check(path: Path, study: StudyFile) -> None:
     except RungError as error:
         raise StudyError(f"{path}: train.rungs: {error}") from None
     _check_teacher(path, study)
+    if study.data.context:
+        _check_context(path, study.data)
+
+
+def _check_context(path: Path, data: DataTable) -> None:
+    from evaluators.training import sources
+
+    if not sources.of_sequences(sources.load(data.source)):
+        raise StudyError(f"{path}: data.context is {data.context}, and the source {data.source} gives images, which have none; leave it"
+                         " out, or take a source of sequences such as frames")
 
 
 def _check_teacher(path: Path, study: StudyFile) -> None:

@@ -4,16 +4,33 @@ A gene says what to do; `hooks` begins one run of it and gives an object that ho
 features to the epoch at which something ends.
 """
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
-from spaces.gene import Gene
+from spaces.gene import Gene, SpaceError
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Utterances of which images are windows: `features` float32 [U, T, B], normalised as the images are, and `labels` int64 [U], numbers
+    below `classes`. The frame in the middle of image i is features[utterance[i], frame[i]], both int64 [N]."""
+
+    features: Any
+    labels: Any
+    classes: int
+    utterance: Any
+    frame: Any
+
+    def at(self, chosen) -> Self:
+        """The same utterances, and those of the images that an index chooses."""
+        return replace(self, utterance=self.utterance[chosen], frame=self.frame[chosen])
 
 
 @dataclass(frozen=True)
 class Run:
     """One training run as it begins: `network` in training; `teacher` in eval mode, or None; `example`: some hundred normalised
-    training images; `epochs` and `steps` of the whole run; `example_labels`: int64, the classes of those images."""
+    training images; `epochs` and `steps` of the whole run; `example_labels`: int64, the classes of those images; `sequences`: those that
+    the training images are windows of, or None; `augment`: the names of what changes images as they are shown."""
 
     network: Any
     teacher: Any
@@ -21,6 +38,8 @@ class Run:
     epochs: int
     steps: int
     example_labels: Any = None
+    sequences: Sequences | None = None
+    augment: tuple[str, ...] = ()
 
     @property
     def prepared(self) -> bool:
@@ -38,13 +57,14 @@ class Run:
 class Batch:
     """One batch: labels int64 [N], or probabilities [N, classes] where images are mixed; logits and teacher_logits (None without
     a teacher) float [N, classes]; `smoothing`: the share of each label that is spread over all classes; `images`: normalised,
-    [N, C, H, W]."""
+    [N, C, H, W]; `samples`: int64 [N], which training images they are."""
 
     labels: Any
     logits: Any
     teacher_logits: Any = None
     smoothing: float = 0.0
     images: Any = None
+    samples: Any = None
 
     def cross_entropy(self):
         """The loss against the labels."""
@@ -96,6 +116,15 @@ class Recipe(Gene):
     KIND: ClassVar[str] = "recipes"
     GAIN: ClassVar[str]
     needs_teacher: ClassVar[bool] = False
+    needs_sequences: ClassVar[bool] = False
+
+    def check(self, sequences: Sequences | None, augment: tuple[str, ...]) -> None:
+        """SpaceError if it cannot learn from images that are windows of these sequences (None: of none), changed in these ways."""
+        if self.needs_sequences and sequences is None:
+            raise SpaceError(f'{self.name} learns from sequences, and the images are windows of none; give data.source = "frames"')
+        if self.needs_sequences and augment:
+            raise SpaceError(f"{self.name} learns from frames as they are, and data.augment changes them by {', '.join(augment)}; leave it"
+                             " out")
 
     def hooks(self, run: Run) -> Hooks:
         """The recipe's part in a run that begins."""

@@ -14,6 +14,7 @@ from typing import Self
 from spaces.block import Block
 from spaces.candidate import Candidate, Chain, Layer, chain_text, fits, parse_chain
 from spaces.gene import SpaceError, load, make, parse, placed
+from spaces.recipe import Recipe, Sequences
 
 Value = str | int | float
 STAGE_KEYS = ("layers", "width", "stride", "blocks")
@@ -130,13 +131,17 @@ class Space:
                                  " that reaches it; lower this stride or an earlier one")
             size = [-(-side // stride) for side in size]
 
+    def check_recipes(self, sequences: Sequences | None, augment: tuple[str, ...]) -> None:
+        """SpaceError if a recipe cannot learn from such data (`spaces.recipe.Recipe.check`)."""
+        with placed("space.recipes"):
+            for recipe in (recipe for text in self.recipes for recipe in _parsed(text)):
+                recipe.check(sequences, augment)
+
     def _walk(self, pick) -> Candidate:
         layers = [layer for index, stage in enumerate(self.stages)
                   for layer in self._stage(stage, f"stage{index}", pick)]
         block, chains = self._block(self.head, "head", pick)
-        recipes = pick("recipe", self.recipes)
-        return Candidate((*layers, Layer(block, self.classes, 1, chains)),
-                         () if recipes == "none" else tuple(parse("recipes", t) for t in recipes.split("+")))
+        return Candidate((*layers, Layer(block, self.classes, 1, chains)), _parsed(pick("recipe", self.recipes)))
 
     def _stage(self, stage: Stage, name: str, pick) -> list[Layer]:
         depth, width = pick(f"{name}.layers", stage.layers), pick(f"{name}.width", stage.width)
@@ -231,6 +236,10 @@ def _recipes(tokens: list[str]) -> tuple[str, ...]:
     options = _options(tokens or ["none"], "space.recipes")
     with placed("space.recipes"):
         for token in options:
-            if token != "none":
-                [parse("recipes", part) for part in str(token).split("+")]
+            _parsed(str(token))
     return options
+
+
+def _parsed(text: str) -> tuple[Recipe, ...]:
+    """The recipes of one option, such as "soft_targets+logic_rules"; of "none" none."""
+    return () if text == "none" else tuple(parse("recipes", token) for token in text.split("+"))

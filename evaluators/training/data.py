@@ -1,33 +1,51 @@
 """Data sets: train, validation and test splits, normalised by the training split's statistics.
 
-Validation is carved out of training and is what a search sees; the test split is for final figures.
+Validation is carved out of training and is what a search sees; the test split is for final figures. Where images are windows of
+sequences, whole speakers are held out, and it is utterances that are judged.
 """
 
-import importlib
-import pkgutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 
 from evaluators.training import augment, sources
-from evaluators.training.raw import DataError, split_by_class
+from evaluators.training.raw import DataError, Raw, Windows, split_by_class, split_by_speaker
+from spaces.recipe import Sequences
 
 
 @dataclass(frozen=True)
 class Split:
-    """images: uint8 [N, C, H, W]; labels: int64 [N]."""
+    """images: uint8 [N, C, H, W]; labels: int64 [N]; windows: of which sequences they are, if they are of any."""
 
     images: torch.Tensor
     labels: torch.Tensor
+    windows: Windows | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    def at(self, chosen: torch.Tensor) -> Self:
+        """The images that an index or a mask chooses."""
+        return type(self)(self.images[chosen], self.labels[chosen], self.windows.at(chosen) if self.windows else None)
+
+    def accuracy(self, logits: torch.Tensor) -> float:
+        """The share of images whose label has the greatest of their logits [N, classes]; where they are windows, the share of utterances
+        whose label has the greatest sum of the windows' log-posteriors."""
+        labels = self.labels
+        if self.windows is not None:
+            numbers, of = self.windows.utterance.unique(return_inverse=True)
+            sums = torch.zeros(len(numbers), logits.shape[1], dtype=torch.float64)
+            logits = sums.index_add(0, of, logits.double().log_softmax(1))
+            labels = torch.zeros_like(numbers).scatter(0, of, labels)
+        return int((logits.argmax(1) == labels).sum()) / len(labels)
+
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits; `mean` and `std` float32 [C] of the training images' pixels in [0, 255]."""
+    """Three splits; `mean` and `std` float32 [C] of the training images' pixels in [0, 255]; `sequences`: those that training images are
+    windows of, if they are of any."""
 
     train: Split
     validation: Split
@@ -36,6 +54,7 @@ class Dataset:
     mean: torch.Tensor
     std: torch.Tensor
     augment: tuple[str, ...]
+    sequences: Sequences | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -43,48 +62,69 @@ class Dataset:
         return tuple(self.train.images.shape[1:])
 
     def part(self, count: int, seed: int) -> "Dataset":
-        """The same with so many training images, chosen at random, or all if there are fewer."""
+        """The same with so many training images, chosen at random, or all if there are fewer. Sequences stay whole."""
         chosen = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(seed))[:count]
-        return replace(self, train=Split(self.train.images[chosen], self.train.labels[chosen]))
+        return replace(self, train=self.train.at(chosen), sequences=self.sequences.at(chosen) if self.sequences else None)
 
     def normalised(self, images: torch.Tensor) -> torch.Tensor:
         """float32 [N, C, H, W] of zero mean and unit deviation a channel over the training split."""
         return images.to(torch.float32, copy=True).sub_(self.mean.view(-1, 1, 1)).div_(self.std.view(-1, 1, 1))
 
+    def utterances(self, split: Split) -> Sequences | None:
+        """The sequences that the images of a whole split are windows of, put together from the windows' middles, so that each is where
+        its own frame is; None where they are no windows."""
+        if split.windows is None:
+            return None
+        numbers, of = split.windows.utterance.unique(return_inverse=True)
+        middles = self.normalised(split.images[:, :, split.images.shape[2] // 2, None])[:, 0, 0]
+        features = torch.zeros(len(numbers), int(split.windows.frame.max()) + 1, middles.shape[1])
+        features[of, split.windows.frame] = middles
+        labels = torch.zeros_like(numbers).scatter(0, of, split.labels)
+        return Sequences(features, labels, len(self.classes), of, split.windows.frame)
+
 
 def open_data(settings, seed: int) -> Dataset:
-    """The data set of a study's [data] table: `source`, `path`, `validation` (share), `augment`.
+    """The data set of a study's [data] table: `source`, `path`, `context` of sequences, `validation` (share), `augment`.
 
     DataError names an unknown source or augmentation, or what is wrong with the files.
     """
-    raw = _source(settings.source).read(settings.path)
+    raw = _read(settings)
     augment.check(settings.augment)
-    held = split_by_class(raw.train_labels, settings.validation, seed)
-    train = _split(raw.train_images[~held], raw.train_labels[~held])
+    whole, held = _split(raw.train_images, raw.train_labels, raw.train_windows), _held_out(raw, settings.validation, seed)
+    train = whole.at(~held)
     pixels = train.images.float()
-    return Dataset(train, _split(raw.train_images[held], raw.train_labels[held]),
-                   _split(raw.test_images, raw.test_labels), raw.classes,
-                   pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clamp(min=1e-3), tuple(settings.augment))
+    dataset = Dataset(train, whole.at(held), _split(raw.test_images, raw.test_labels, raw.test_windows), raw.classes,
+                      pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clamp(min=1e-3), tuple(settings.augment))
+    return replace(dataset, sequences=dataset.utterances(train))
 
 
 def batches(dataset: Dataset, batch: int, generator: torch.Generator,
-            mixing: bool = True) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """One epoch of (normalised, augmented images; labels) in random order; the last, smaller batch is left out
-    unless it is the only one. Labels are probabilities [N, classes] where an augmentation mixes images, which `mixing` allows."""
+            mixing: bool = True) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """One epoch of (normalised, augmented images; labels; which training images they are) in random order; the last, smaller batch is
+    left out unless it is the only one. Labels are probabilities [N, classes] where an augmentation mixes images, which `mixing` allows."""
     order = torch.randperm(len(dataset.train), generator=generator)
     count = max(1, len(order) // batch)
     for chosen in order[: count * batch].split(batch):
         images = augment.augmented(dataset.train.images.index_select(0, chosen), dataset.augment, generator)
         images, labels = dataset.normalised(images), dataset.train.labels[chosen]
-        yield augment.mixed(images, labels, len(dataset.classes), dataset.augment, generator) if mixing else (images, labels)
+        if mixing:
+            images, labels = augment.mixed(images, labels, len(dataset.classes), dataset.augment, generator)
+        yield images, labels, chosen
 
 
-def _split(images, labels) -> Split:
-    return Split(torch.from_numpy(images), torch.from_numpy(labels).long())
+def _read(settings) -> Raw:
+    """What the source gives: windows of sequences, or images."""
+    source = sources.load(settings.source)
+    return source.windows(settings.path, settings.context) if sources.of_sequences(source) else source.read(settings.path)
 
 
-def _source(name: str):
-    known = sorted(module.name for module in pkgutil.iter_modules(sources.__path__))
-    if name not in known:
-        raise DataError(f"data.source is {name!r}; known: {', '.join(known)}")
-    return importlib.import_module(f"evaluators.training.sources.{name}")
+def _held_out(raw: Raw, share: float, seed: int) -> torch.Tensor:
+    """A mask of the training images that are for validation."""
+    if raw.train_windows is not None:
+        return torch.from_numpy(split_by_speaker(raw.train_windows.speaker, share, seed))
+    return torch.from_numpy(split_by_class(raw.train_labels, share, seed))
+
+
+def _split(images, labels, windows: Windows | None) -> Split:
+    places = Windows(*map(torch.from_numpy, (windows.utterance, windows.frame, windows.speaker))) if windows else None
+    return Split(torch.from_numpy(images), torch.from_numpy(labels).long(), places)

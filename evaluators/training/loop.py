@@ -55,7 +55,8 @@ class _Training:
         steps = schedule.steps(len(dataset.train))
         chosen = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(seed))[:EXAMPLES]
         example = dataset.normalised(dataset.train.images[chosen]).to(self.device)
-        run = Run(network, teacher, example, schedule.epochs, steps, dataset.train.labels[chosen].to(self.device))
+        run = Run(network, teacher, example, schedule.epochs, steps, dataset.train.labels[chosen].to(self.device), dataset.sequences,
+                  dataset.augment)
         self.hooks = [recipe.hooks(run) for recipe in recipes]
         self.stages = sorted({0, schedule.epochs}.union(*[hooks.stages() for hooks in self.hooks]))
         self._begin_stage(0)
@@ -78,13 +79,13 @@ class _Training:
         self.network.train()
         for hooks in self.hooks:
             hooks.on_epoch(self.epoch)
-        for images, labels in batches(self.dataset, self.schedule.batch, self.generator):
-            self._one_step(images.to(self.device), labels.to(self.device))
+        for images, labels, samples in batches(self.dataset, self.schedule.batch, self.generator):
+            self._one_step(images.to(self.device), labels.to(self.device), samples)
         self.epoch += 1
         self.seconds += time.perf_counter() - begin
 
-    def _one_step(self, images, labels) -> None:
-        loss = self._loss(images.contiguous(memory_format=torch.channels_last), labels)
+    def _one_step(self, images, labels, samples) -> None:
+        loss = self._loss(images.contiguous(memory_format=torch.channels_last), labels, samples)
         if not math.isfinite(loss.item()):
             raise Diverged(f"training diverged: the loss is {loss.item()} in epoch {self.epoch + 1}, step {self.step + 1}")
         self.optimiser.zero_grad(set_to_none=True)
@@ -98,11 +99,11 @@ class _Training:
             self.mean.update_parameters(self.network)
         self.step += 1
 
-    def _loss(self, images, labels) -> torch.Tensor:
+    def _loss(self, images, labels, samples) -> torch.Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.schedule.precision == "bfloat16"):
             with torch.no_grad():
                 taught = self.teacher(images).float() if self.teacher is not None else None
-            batch = Batch(labels, self.network(images).float(), taught, self.schedule.smoothing, images)
+            batch = Batch(labels, self.network(images).float(), taught, self.schedule.smoothing, images, samples)
             losses = [loss for loss in (hooks.loss(batch) for hooks in self.hooks) if loss is not None]
         loss = sum(losses) / len(losses) if losses else batch.cross_entropy()
         return loss + sum(hooks.penalty() for hooks in self.hooks)
@@ -168,13 +169,11 @@ def _mean_of(network: nn.Module, decay: float):
 
 
 def evaluate(network: nn.Module, split: Split, dataset: Dataset) -> float:
-    """The share of images that the network, in eval mode, classifies right."""
+    """The share of images, or of utterances that they are windows of, that the network, in eval mode, classifies right."""
     network.eval()
-    right = 0
     with torch.no_grad():
-        for images, labels in zip(split.images.split(EVALUATION_BATCH), split.labels.split(EVALUATION_BATCH)):
-            right += int((network(dataset.normalised(images)).argmax(1) == labels).sum())
-    return right / len(split)
+        logits = [network(dataset.normalised(images)) for images in split.images.split(EVALUATION_BATCH)]
+    return split.accuracy(torch.cat(logits))
 
 
 def warm(network: nn.Module, dataset: Dataset, batch: int, seed: int, count: int = 10) -> None:
@@ -190,7 +189,7 @@ def warm(network: nn.Module, dataset: Dataset, batch: int, seed: int, count: int
     network.train()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for _, (images, _) in zip(range(count), batches(dataset, batch, generator, mixing=False)):
+        for _, (images, *_) in zip(range(count), batches(dataset, batch, generator, mixing=False)):
             network(images)
     for norm, momentum in zip(norms, before):
         norm.momentum = momentum

@@ -16,9 +16,10 @@ from evaluators.training.loop import train
 from evaluators.training.schedule import Schedule
 from spaces.build import build
 from spaces.candidate import Candidate
-from spaces.gene import names, parse
+from spaces.gene import load, names, parse
 from spaces.recipe import Batch, Run
 from spaces.recipes import neuron_selection
+from tests.evaluators import utterances
 
 STUDENT = Candidate.parse("conv:8/1 conv:8/2 conv:12/1 classifier:10/1")
 TEACHER = Candidate.parse("conv:16/1 conv:24/2 conv:24/1 classifier:10/1")
@@ -38,6 +39,13 @@ def teacher(digits):
     return network.eval()
 
 
+@pytest.fixture(scope="module")
+def data(digits, tmp_path_factory):
+    """By a recipe's name what it can learn from."""
+    spoken = utterances.opened(tmp_path_factory.mktemp("spoken"))
+    return lambda name: spoken if load("recipes", name).needs_sequences else digits
+
+
 def weights_after(digits, teacher, *recipes: str) -> list[torch.Tensor]:
     torch.manual_seed(0)
     network = build(STUDENT, digits.shape)
@@ -46,20 +54,20 @@ def weights_after(digits, teacher, *recipes: str) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", names("recipes"))
-def test_a_recipe_trains_to_finite_weights_of_its_own_and_to_the_same_ones_again(name, digits, teacher):
-    plain, once, again = (weights_after(digits, teacher, *recipes) for recipes in ([], [name], [name]))
+def test_a_recipe_trains_to_finite_weights_of_its_own_and_to_the_same_ones_again(name, data, teacher):
+    plain, once, again = (weights_after(data(name), teacher, *recipes) for recipes in ([], [name], [name]))
     assert all(torch.isfinite(weight).all() for weight in once)
     assert all(torch.equal(a, b) for a, b in zip(once, again))
     assert not all(torch.equal(a, b) for a, b in zip(once, plain))
 
 
 @pytest.mark.parametrize("name", names("recipes"))
-def test_a_recipe_trains_a_network_with_its_compressions_in_place(name, digits, teacher):
+def test_a_recipe_trains_a_network_with_its_compressions_in_place(name, data, teacher):
     candidate = Candidate.parse(f"conv:8/1 [*=int8] conv:8/2 [*=magnitude] conv:12/1 [*=int8] classifier:10/1 [*=int8] | {name}")
     settings = SimpleNamespace(epochs=4, finetune_epochs=6, batch=64, learning_rate=0.1, finetune_learning_rate=0.02, weight_decay=0.0,
                                optimizer="sgd", schedule="cosine", label_smoothing=0.0, ema=0.0, precision="float32", device="cpu")
-    network, _ = trained(candidate, Rung("full", 4), Lessons(digits, settings, teacher), 0)
-    assert torch.isfinite(network(digits.normalised(digits.validation.images[:8]))).all()
+    network, _ = trained(candidate, Rung("full", 4), Lessons(data(name), settings, teacher), 0)
+    assert torch.isfinite(network(data(name).normalised(data(name).validation.images[:8]))).all()
 
 
 @pytest.mark.parametrize("centre", ["yes", "no"])

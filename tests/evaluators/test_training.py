@@ -143,7 +143,7 @@ def test_an_epoch_shows_every_image_at_most_once():
     labels = torch.arange(50)
     split = Split(labels.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 4, 4), labels)
     data = Dataset(split, split, split, ("a",), torch.zeros(1), torch.ones(1), ())
-    seen = torch.cat([y for _, y in batches(data, 16, torch.Generator().manual_seed(0))])
+    seen = torch.cat([y for _, y, _ in batches(data, 16, torch.Generator().manual_seed(0))])
     assert len(seen) == len(set(seen.tolist())) == 48
 
 
@@ -185,7 +185,7 @@ def test_the_learning_rate_rises_over_a_tenth_and_falls_to_nothing():
 def test_warming_gives_batch_norms_the_average_of_what_they_saw(digits):
     model = network()
     warm(model, digits, 64, seed=0, count=5)
-    seen = [x for _, (x, _) in zip(range(5), batches(digits, 64, torch.Generator().manual_seed(0)))]
+    seen = [x for _, (x, *_) in zip(range(5), batches(digits, 64, torch.Generator().manual_seed(0)))]
     expected = torch.stack([model.layers[0].conv(x).mean((0, 2, 3)) for x in seen]).mean(0)
     torch.testing.assert_close(model.layers[0].norm.running_mean, expected.detach(), rtol=1e-4, atol=1e-5)
 

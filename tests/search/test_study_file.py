@@ -13,6 +13,7 @@ from spaces.gene import SpaceError
 from tests.search.conftest import TABLES
 
 STUDIES = Path(__file__).parents[2] / "studies"
+SHAPES = {"cifar10": (3, 32, 32), "spoken_digits": (1, 9, 40)}
 
 
 def written(tmp_path, **changes) -> Path:
@@ -29,7 +30,7 @@ def test_every_study_of_the_project_loads_and_makes_its_space(path):
 
     study = load(path)
     space = Space.from_tables(study.space.stages, study.space.head, study.space.compression, study.space.recipes, 10)
-    space.check((3, 32, 32) if "cifar" in path.stem else (1, 8, 8))
+    space.check(SHAPES.get(path.stem, (1, 8, 8)))
     assert len(space.choices) > 10
 
 
@@ -47,6 +48,8 @@ def test_every_study_of_the_project_loads_and_makes_its_space(path):
     ({"train": {"rungs": ["finetune:3", "finetune:2"]}}, ["train.rungs", "finetune:2 cannot follow finetune:3"]),
     ({"train": {"rungs": []}}, ["train.rungs"]),
     ({"data": {"validation": 1.5}}, ["data.validation"]),
+    ({"data": {"context": 4}}, ["data.context is 4", "digits", "frames"]),
+    ({"data": {"source": "frames", "context": -1}}, ["data.context"]),
     ({"space": {"recipes": ["soft_targets"]}}, ["soft_targets", "[teacher]"]),
     ({"teacher": {"candidate": "fyre:8/1", "epochs": 1}}, ["teacher.candidate", "'fyre'"]),
 ])
