@@ -1,9 +1,9 @@
 """Hints: a deep, thin student first learns a layer in the middle of its teacher (FitNets: Romero et al., 2015 [2]).
 
 Stage 1 trains the student up to its guided layer, and a regressor that makes its maps comparable with the teacher's hint layer
-(equation 3): ||hint(x) - regressor(guided(x))||^2, as a share of the hint's variance, so that one learning rate suits every teacher. The
-regressor is a valid convolution that brings the maps to the hint's size, and is then thrown away. Stage 2, on a schedule of its own,
-trains the whole student by (equation 2)
+(equation 3): 1/2 ||hint(x) - regressor(guided(x))||^2, summed over channels, the mean over images and places. The regressor is a valid
+convolution that brings the maps to the hint's size, and is then thrown away. It begins at zero: a random one would first push the
+student about, to the point where its layers die. Stage 2, on a schedule of its own, trains the whole student by (equation 2)
 
     (cross entropy + lambda T^2 KL(softmax(z_teacher / T) || softmax(z_student / T))) / (1 + lambda)
 
@@ -57,7 +57,6 @@ class _Guided(Hooks):
             guided = _middle(run.network, recipe.depth)[0]
             mine = _map_of(run.network, guided, run.example)
             hint, theirs = _hint(run, recipe.depth, mine)
-            self.variance = theirs.var(0).mean().clamp(min=1e-12)
             self.regressor = _regressor(mine, theirs).to(mine.device)
             self.handles = [layer.register_forward_hook(self._keep(name)) for name, layer in (("guided", guided), ("hint", hint))]
 
@@ -84,7 +83,7 @@ class _Guided(Hooks):
 
     def loss(self, batch: Batch):
         if self.epoch < self.first:
-            return (self.maps["hint"] - self.regressor(self.maps["guided"])).square().mean() / self.variance
+            return 0.5 * (self.maps["hint"] - self.regressor(self.maps["guided"])).square().sum(1).mean()
         done = (self.epoch - self.first) / max(1, self.epochs - self.first - 1)
         return self.recipe.distilled(batch, self.recipe.weight + done * (1 - self.recipe.weight))
 
@@ -130,5 +129,9 @@ def _regressor(guided, hint):
     from torch import nn
 
     if guided.dim() == 2:
-        return nn.Linear(guided.shape[1], hint.shape[1])
-    return nn.Conv2d(guided.shape[1], hint.shape[1], [a - b + 1 for a, b in zip(guided.shape[2:], hint.shape[2:])])
+        made = nn.Linear(guided.shape[1], hint.shape[1])
+    else:
+        made = nn.Conv2d(guided.shape[1], hint.shape[1], [a - b + 1 for a, b in zip(guided.shape[2:], hint.shape[2:])])
+    nn.init.zeros_(made.weight)
+    nn.init.zeros_(made.bias)
+    return made
