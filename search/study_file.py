@@ -76,7 +76,7 @@ class TrainTable(_Table):
 class SupernetTable(_Table):
     """[supernet]: how the weights are trained that candidates inherit; what is not said here is as in [train]."""
 
-    epochs: Positive = 40
+    epochs: Positive = 30
     batch: Annotated[int, Meta(ge=2)] = 64
     learning_rate: Rate = 0.1
 

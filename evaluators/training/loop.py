@@ -49,7 +49,6 @@ class _Training:
 
     def __init__(self, network, dataset: Dataset, schedule: Schedule, seed: int, recipes, teacher):
         self.device = device_of(schedule.device)
-        # Convolutions train fastest on images that lie channels last.
         self.network = network.to(self.device, memory_format=torch.channels_last)
         self.dataset, self.schedule, self.teacher = dataset, schedule, teacher.to(self.device) if teacher is not None else None
         steps = schedule.steps(len(dataset.train))
@@ -85,7 +84,7 @@ class _Training:
         self.seconds += time.perf_counter() - begin
 
     def _one_step(self, images, labels, samples) -> None:
-        loss = self._loss(images.contiguous(memory_format=torch.channels_last), labels, samples)
+        loss = self._loss(channels_last(images), labels, samples)
         if not math.isfinite(loss.item()):
             raise Diverged(f"training diverged: the loss is {loss.item()} in epoch {self.epoch + 1}, step {self.step + 1}")
         self.optimiser.zero_grad(set_to_none=True)
@@ -168,6 +167,11 @@ def _mean_of(network: nn.Module, decay: float):
     return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
 
 
+def channels_last(images: torch.Tensor) -> torch.Tensor:
+    """The images [N, C, H, W] as they lie in memory where convolutions are fastest."""
+    return images.contiguous(memory_format=torch.channels_last)
+
+
 def evaluate(network: nn.Module, split: Split, dataset: Dataset) -> float:
     """The share of images, or of utterances that they are windows of, that the network, in eval mode, classifies right."""
     network.eval()
@@ -190,6 +194,6 @@ def warm(network: nn.Module, dataset: Dataset, batch: int, seed: int, count: int
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for _, (images, *_) in zip(range(count), batches(dataset, batch, generator, mixing=False)):
-            network(images)
+            network(channels_last(images))
     for norm, momentum in zip(norms, before):
         norm.momentum = momentum

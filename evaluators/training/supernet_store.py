@@ -14,7 +14,7 @@ from evaluators.training.schedule import Schedule
 from evaluators.training.supernet import Supernet, train_supernet
 from spaces.space import Space
 
-FORMAT, NAME = 2, "supernet.safetensors"
+FORMAT, NAME = 3, "supernet.safetensors"
 
 
 def obtain(space: Space, dataset: Dataset, schedule: Schedule, seed: int, folder: Path) -> Supernet:

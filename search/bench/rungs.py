@@ -22,7 +22,7 @@ from search.bench import console
 
 STUDY, FOLDER, ARCHIVE = Path("studies/cifar10.toml"), Path("runs/bench_rungs"), "cifar10.zip"
 CANDIDATES, SEEDS, RESAMPLES, COLUMNS, LINES = 24, (0, 1), 2000, 72, 20
-RUNGS, TRAINING = ["inherit", "finetune:2", "full"], ["train.epochs=6", "train.finetune_epochs=2", "supernet.epochs=40"]
+RUNGS, TRAINING = ["inherit", "finetune:2", "full"], ["train.epochs=6", "train.finetune_epochs=2"]
 
 
 def run(target) -> dict:

@@ -26,6 +26,7 @@ def expected(gradients: list[np.ndarray], learning_rate: float = 0.1) -> np.ndar
     for step, gradient in enumerate(gradients, 1):
         mean, square = 0.9 * mean + 0.1 * gradient, 0.99 * square + 0.01 * np.sum(gradient**2)
         weight = weight - learning_rate * size * (mean / (1 - 0.9**step)) / np.sqrt(square / (1 - 0.99**step))
+        weight = weight * min(1.0, size / np.linalg.norm(weight))
     return weight
 
 
@@ -38,6 +39,13 @@ def test_steps_are_the_papers_formulas(shape):
 def test_the_size_of_gradients_does_not_matter():
     gradients = list(np.random.default_rng(2).normal(size=(4, 3, 3)))
     torch.testing.assert_close(moved(gradients, 1e-4), moved(gradients), rtol=1e-6, atol=1e-9)
+
+
+def test_no_tensor_outgrows_the_size_it_began_with():
+    gradients = list(np.random.default_rng(3).normal(size=(200, 4, 6)))
+    torch.manual_seed(0)
+    size = (torch.randn(4, 6, dtype=torch.float64) * 3).norm()
+    assert moved(gradients[:1]).norm() <= size * (1 + 1e-9) and moved(gradients).norm() == pytest.approx(float(size), rel=0.05)
 
 
 def test_a_tensor_that_a_step_does_not_train_stays_as_it_is():
