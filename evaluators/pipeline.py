@@ -27,12 +27,14 @@ INHERITED_RATE, RECOVERY = 0.5, 5120
 @dataclass(frozen=True)
 class Lessons:
     """What trains a candidate: `settings`, a study's [train] table; `teacher`: a network in eval mode; `supernet`: what the rungs that
-    inherit inherit from; `folder`: where training is kept, so that a killed run goes on from there."""
+    inherit inherit from; `recovery`: the images on which they recover from compression; `folder`: where training is kept, so that a
+    killed run goes on from there."""
 
     dataset: "Dataset"
     settings: Any
     teacher: Any = None
     supernet: "Supernet | None" = None
+    recovery: "Dataset | None" = None
     folder: Path | None = None
 
 
@@ -73,8 +75,17 @@ def _compressed(network, candidate: Candidate, rung: Rung, lessons: Lessons, see
     settings = lessons.settings
     if rung.epochs:
         return _train(network, candidate, rung, lessons, "fine", settings.finetune_epochs, settings.finetune_learning_rate, seed)
-    few = replace(lessons, dataset=lessons.dataset.part(RECOVERY, seed), folder=None)
-    return _train(network, candidate, rung, few, "recovered", 1, settings.finetune_learning_rate, seed)
+    # All recover on the same images in the same order, so that what differs is their own.
+    few = replace(lessons, dataset=lessons.recovery, folder=None)
+    return _train(network, candidate, rung, few, "recovered", 1, settings.finetune_learning_rate, 0)
+
+
+def recovery(dataset: "Dataset", teacher, seed: int) -> "Dataset":
+    """Few training images, as they are, and what the teacher gives of them: asked once, for all candidates."""
+    from evaluators.training.loop import logits_of
+
+    few = replace(dataset.part(RECOVERY, seed), augment=())
+    return replace(few, taught=logits_of(teacher, few.train.images, few))
 
 
 def _train(network, candidate: Candidate, rung: Rung, lessons: Lessons, phase: str, epochs: int, learning_rate: float, seed: int) -> float:

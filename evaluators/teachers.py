@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from evaluators.pipeline import Lessons, schedule_of, trained
+from evaluators.pipeline import Lessons, recovery, schedule_of, trained
 from evaluators.pipeline import teacher as train_teacher
 from evaluators.rungs import Rung, ladder
 from spaces.candidate import Candidate
@@ -58,7 +58,8 @@ class Teachers:
             teacher = self._anchor
         elif any(recipe.needs_teacher for recipe in candidate.recipes):
             teacher = self._teacher
-        return Lessons(self.dataset, self.study.train, teacher, self.supernet if rung.inherits else None, self._training(candidate.id))
+        supernet, images = (self.supernet, self._recovery) if rung.inherits else (None, None)
+        return Lessons(self.dataset, self.study.train, teacher, supernet, images, self._training(candidate.id))
 
     def _training(self, name: str) -> Path:
         """Where a training run is kept until it has ended; a killed one goes on from there."""
@@ -70,6 +71,10 @@ class Teachers:
         from evaluators.training.supernet import inherit
 
         return inherit(self.supernet, self.supernet.anchor, self.dataset, self.study.train.batch, self.study.study.seed).eval()
+
+    @cached_property
+    def _recovery(self):
+        return recovery(self.dataset, self._anchor, self.study.study.seed)
 
     @cached_property
     def _teacher(self):

@@ -45,7 +45,7 @@ class Split:
 @dataclass(frozen=True)
 class Dataset:
     """Three splits; `mean` and `std` float32 [C] of the training images' pixels in [0, 255]; `sequences`: those that training images are
-    windows of, if they are of any."""
+    windows of, if they are of any; `taught`: float32 [N, classes], what a teacher gives of the training images, if it has been asked."""
 
     train: Split
     validation: Split
@@ -55,6 +55,7 @@ class Dataset:
     std: torch.Tensor
     augment: tuple[str, ...]
     sequences: Sequences | None = None
+    taught: torch.Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:

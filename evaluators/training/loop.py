@@ -28,7 +28,8 @@ def train(network: nn.Module, dataset: Dataset, schedule: Schedule, seed: int, r
           checkpoint: Checkpoint | None = None) -> float:
     """Trains in place and returns the seconds it took, those before an interruption included; the same seed gives the same weights.
 
-    recipes: genes (`spaces.recipe`). teacher: a network in eval mode that sees the same augmented images. checkpoint: where the run
+    recipes: genes (`spaces.recipe`). teacher: a network in eval mode that sees the same augmented images, unless the data set holds
+    what it gives of them. checkpoint: where the run
     is kept and looked for. Diverged if the loss is not finite.
     """
     training = _Training(network, dataset, schedule, seed, recipes, teacher)
@@ -100,12 +101,16 @@ class _Training:
 
     def _loss(self, images, labels, samples) -> torch.Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.schedule.precision == "bfloat16"):
-            with torch.no_grad():
-                taught = self.teacher(images).float() if self.teacher is not None else None
-            batch = Batch(labels, self.network(images).float(), taught, self.schedule.smoothing, images, samples)
+            batch = Batch(labels, self.network(images).float(), self._taught(images, samples), self.schedule.smoothing, images, samples)
             losses = [loss for loss in (hooks.loss(batch) for hooks in self.hooks) if loss is not None]
         loss = sum(losses) / len(losses) if losses else batch.cross_entropy()
         return loss + sum(hooks.penalty() for hooks in self.hooks)
+
+    @torch.no_grad()
+    def _taught(self, images, samples) -> torch.Tensor | None:
+        if self.dataset.taught is not None:
+            return self.dataset.taught[samples].to(self.device)
+        return self.teacher(images).float() if self.teacher is not None else None
 
     def close(self) -> None:
         """Ends the recipes' part, and gives the network the running mean of its weights, if there is one."""
@@ -174,10 +179,13 @@ def channels_last(images: torch.Tensor) -> torch.Tensor:
 
 def evaluate(network: nn.Module, split: Split, dataset: Dataset) -> float:
     """The share of images, or of utterances that they are windows of, that the network, in eval mode, classifies right."""
-    network.eval()
-    with torch.no_grad():
-        logits = [network(dataset.normalised(images)) for images in split.images.split(EVALUATION_BATCH)]
-    return split.accuracy(torch.cat(logits))
+    return split.accuracy(logits_of(network.eval(), split.images, dataset))
+
+
+@torch.no_grad()
+def logits_of(network: nn.Module, images: torch.Tensor, dataset: Dataset) -> torch.Tensor:
+    """What the network gives of images uint8 [N, C, H, W]: [N, classes]."""
+    return torch.cat([network(dataset.normalised(part)) for part in images.split(EVALUATION_BATCH)])
 
 
 def warm(network: nn.Module, dataset: Dataset, batch: int, seed: int, count: int = 10) -> None:

@@ -10,7 +10,7 @@ import torch
 from evaluators.training import checkpoint as checkpoints
 from evaluators.training.checkpoint import Checkpoint
 from evaluators.training.data import Dataset, open_data
-from evaluators.training.loop import train
+from evaluators.training.loop import logits_of, train
 from evaluators.training.schedule import Schedule, optimiser_of, pace_of
 from spaces.gene import SpaceError, parse
 from spaces.recipe import Batch, Hooks, Run
@@ -108,6 +108,13 @@ def test_two_stages_are_trained_as_two_runs(digits, monkeypatch):
 @pytest.mark.parametrize("recipe", ["hints-stage0.5", "neuron_selection-stage0.5"])
 def test_recipes_of_two_stages_name_the_second(recipe, digits):
     assert taught(digits, recipe)[1].stages() == (5,)
+
+
+def test_a_teacher_may_have_been_asked_before(digits):
+    teacher, told, asked, still = network(3).eval(), network(), network(), replace(digits, augment=())
+    train(told, replace(still, taught=logits_of(teacher, still.train.images, still)), SHORT, 0, [parse("recipes", "soft_targets")])
+    train(asked, still, SHORT, 0, [parse("recipes", "soft_targets")], teacher)
+    assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in zip(told.state_dict().values(), asked.state_dict().values()))
 
 
 def test_a_checkpoint_of_another_run_or_a_broken_one_is_not_read(tmp_path):
