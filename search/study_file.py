@@ -78,7 +78,7 @@ class SupernetTable(_Table):
 
     epochs: Positive = 30
     batch: Annotated[int, Meta(ge=2)] = 64
-    learning_rate: Rate = 0.1
+    learning_rate: Rate = 0.03
 
 
 class TeacherTable(_Table):
