@@ -65,7 +65,9 @@ class Dataset:
     def part(self, count: int, seed: int) -> "Dataset":
         """The same with so many training images, chosen at random, or all if there are fewer. Sequences stay whole."""
         chosen = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(seed))[:count]
-        return replace(self, train=self.train.at(chosen), sequences=self.sequences.at(chosen) if self.sequences else None)
+        sequences, taught = self.sequences, self.taught
+        return replace(self, train=self.train.at(chosen), sequences=sequences.at(chosen) if sequences is not None else None,
+                       taught=taught[chosen] if taught is not None else None)
 
     def normalised(self, images: torch.Tensor) -> torch.Tensor:
         """float32 [N, C, H, W] of zero mean and unit deviation a channel over the training split."""

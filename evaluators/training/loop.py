@@ -143,7 +143,7 @@ class _Training:
             return
         tensors, numbers = kept
         self.network.load_state_dict(under("network", tensors))
-        self._begin_stage(numbers["epoch"] - 1)
+        self._begin_stage(numbers["epoch"] - 1)  # that of the last epoch, whose optimiser was kept
         self._resume_optimiser(under("optimiser", tensors), numbers["groups"])
         self.pace.load_state_dict(numbers["pace"])
         for number, hooks in enumerate(self.hooks):

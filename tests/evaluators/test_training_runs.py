@@ -117,6 +117,12 @@ def test_a_teacher_may_have_been_asked_before(digits):
     assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in zip(told.state_dict().values(), asked.state_dict().values()))
 
 
+def test_a_part_of_the_images_keeps_what_the_teacher_said_of_them(digits):
+    whole = replace(digits, taught=digits.train.images.flatten(1).float())
+    part = whole.part(20, 3)
+    assert len(part.train) == 20 and torch.equal(part.taught, part.train.images.flatten(1).float())
+
+
 def test_a_checkpoint_of_another_run_or_a_broken_one_is_not_read(tmp_path):
     file = tmp_path / "run.safetensors"
     Checkpoint(file, "a").write({"x": torch.ones(3)}, {"epoch": 4})
