@@ -17,7 +17,7 @@ from evaluators.training.data import Dataset, Split, batches
 from evaluators.training.schedule import Schedule, device_of, optimiser_of, pace_of
 from spaces.recipe import Batch, Run
 
-CLIP, EVALUATION_BATCH, EXAMPLES = 5.0, 500, 256
+CLIP, EVALUATION_BATCH, EXAMPLES = 5.0, 128, 256
 
 
 class Diverged(ValueError):
