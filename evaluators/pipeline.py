@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from evaluators.training.data import Dataset
     from evaluators.training.supernet import Supernet
 
-# Inherited weights learn at half the rate of random ones, and a compressed network that is not trained any further recovers on so many
-# images.
-INHERITED_RATE, RECOVERY = 0.5, 5120
+RECOVERY = 5120  # the images on which a compressed network recovers that is not trained any further
 
 
 @dataclass(frozen=True)
@@ -66,8 +64,7 @@ def _begun(candidate: Candidate, rung: Rung, lessons: Lessons, seed: int):
 
 
 def _dense(network, candidate: Candidate, rung: Rung, lessons: Lessons, seed: int) -> float:
-    rate = lessons.settings.learning_rate * (INHERITED_RATE if rung.inherits else 1)
-    return _train(network, candidate, rung, lessons, "dense", rung.epochs, rate, seed)
+    return _train(network, candidate, rung, lessons, "dense", rung.epochs, lessons.settings.learning_rate, seed)
 
 
 def _compressed(network, candidate: Candidate, rung: Rung, lessons: Lessons, seed: int) -> float:

@@ -20,9 +20,11 @@ from evaluators.training.schedule import Schedule
 from spaces.build import build
 from spaces.candidate import Candidate
 from spaces.gene import SpaceError, load
+from spaces.norms import norms_of
 from spaces.recipe import Batch, Hooks, Run
 from spaces.sharing import Part, Piece, Sharing
 from spaces.space import Space
+from spaces.trace import trace
 
 RANDOM, TRIES, WARM_BATCHES = 2, 20, 20
 
@@ -49,12 +51,18 @@ class Supernet(nn.Module):
             images = torch.func.functional_call(_beside(piece.module, images), self._of(piece.parts), (images,))
         return images
 
+    @torch.no_grad()
     def inherited(self, candidate: Candidate) -> nn.Module:
-        """A network of its own with the candidate's part of the weights."""
+        """A network of its own with the candidate's part of the weights. In front of batch norms their size changes nothing of what it
+        computes, but how far a step turns them (van Laarhoven, 2017): they get the size of untrained ones, so that rates which suit those
+        suit these."""
         network = build(candidate, self.sharing.input_shape)
-        with torch.no_grad():
-            for name, value in self._of(self.sharing.parts(candidate)).items():
-                network.get_parameter(name).copy_(value)
+        sizes = {path: network.get_submodule(path).weight.norm() for path in norms_of(trace(network))}
+        for name, value in self._of(self.sharing.parts(candidate)).items():
+            network.get_parameter(name).copy_(value)
+        for path, size in sizes.items():
+            weight = network.get_submodule(path).weight
+            weight.mul_(size / weight.norm())
         return network
 
     def _of(self, parts: dict[str, Part]) -> dict[str, torch.Tensor]:
