@@ -17,9 +17,11 @@ from spaces.recipe import Recipe
 
 if TYPE_CHECKING:
     from evaluators.training.data import Dataset
+    from evaluators.training.schedule import Schedule
     from evaluators.training.supernet import Supernet
 
-RECOVERY = 5120  # the images on which a compressed network recovers that is not trained any further
+# A compressed network that is not trained any further recovers on so many images, in batches of at most so many.
+RECOVERY, RECOVERY_BATCH = 2560, 64
 
 
 @dataclass(frozen=True)
@@ -64,17 +66,19 @@ def _begun(candidate: Candidate, rung: Rung, lessons: Lessons, seed: int):
 
 
 def _dense(network, candidate: Candidate, rung: Rung, lessons: Lessons, seed: int) -> float:
-    return _train(network, candidate, rung, lessons, "dense", rung.epochs, lessons.settings.learning_rate, seed)
+    schedule = schedule_of(lessons.settings, rung.epochs, lessons.settings.learning_rate)
+    return _train(network, candidate, rung, lessons, "dense", schedule, seed)
 
 
 def _compressed(network, candidate: Candidate, rung: Rung, lessons: Lessons, seed: int) -> float:
     """The training after compression: some epochs, or few images if it only has to recover."""
     settings = lessons.settings
+    schedule = schedule_of(settings, settings.finetune_epochs if rung.epochs else 1, settings.finetune_learning_rate)
     if rung.epochs:
-        return _train(network, candidate, rung, lessons, "fine", settings.finetune_epochs, settings.finetune_learning_rate, seed)
+        return _train(network, candidate, rung, lessons, "fine", schedule, seed)
     # All recover on the same images in the same order, so that what differs is their own.
     few = replace(lessons, dataset=lessons.recovery, folder=None)
-    return _train(network, candidate, rung, few, "recovered", 1, settings.finetune_learning_rate, 0)
+    return _train(network, candidate, rung, few, "recovered", replace(schedule, batch=min(schedule.batch, RECOVERY_BATCH)), 0)
 
 
 def recovery(dataset: "Dataset", teacher, seed: int) -> "Dataset":
@@ -85,11 +89,11 @@ def recovery(dataset: "Dataset", teacher, seed: int) -> "Dataset":
     return replace(few, taught=logits_of(teacher, few.train.images, few))
 
 
-def _train(network, candidate: Candidate, rung: Rung, lessons: Lessons, phase: str, epochs: int, learning_rate: float, seed: int) -> float:
+def _train(network, candidate: Candidate, rung: Rung, lessons: Lessons, phase: str, schedule: "Schedule", seed: int) -> float:
     from evaluators.training.loop import train
 
-    schedule, recipes = schedule_of(lessons.settings, epochs, learning_rate), taught(candidate) if rung.inherits else candidate.recipes
-    kept = _kept(lessons.folder, phase, f"{candidate} {rung} {seed} {epochs} {lessons.settings}")
+    recipes = taught(candidate) if rung.inherits else candidate.recipes
+    kept = _kept(lessons.folder, phase, f"{candidate} {rung} {seed} {schedule}")
     return train(network, lessons.dataset, schedule, seed, recipes, lessons.teacher, kept)
 
 
