@@ -14,6 +14,7 @@ from torch import nn
 
 from evaluators.training.checkpoint import Checkpoint, named, under
 from evaluators.training.data import Dataset, Split, batches
+from evaluators.training.memory import keep_freed
 from evaluators.training.schedule import Schedule, device_of, optimiser_of, pace_of
 from spaces.recipe import Batch, Run
 
@@ -32,6 +33,7 @@ def train(network: nn.Module, dataset: Dataset, schedule: Schedule, seed: int, r
     what it gives of them. checkpoint: where the run
     is kept and looked for. Diverged if the loss is not finite.
     """
+    keep_freed()
     training = _Training(network, dataset, schedule, seed, recipes, teacher)
     try:
         if checkpoint is not None:
@@ -185,6 +187,7 @@ def evaluate(network: nn.Module, split: Split, dataset: Dataset) -> float:
 @torch.no_grad()
 def logits_of(network: nn.Module, images: torch.Tensor, dataset: Dataset) -> torch.Tensor:
     """What the network gives of images uint8 [N, C, H, W]: [N, classes]."""
+    keep_freed()
     return torch.cat([network(dataset.normalised(part)) for part in images.split(EVALUATION_BATCH)])
 
 
