@@ -57,11 +57,11 @@ class Supernet(nn.Module):
         computes, but how far a step turns them (van Laarhoven, 2017): they get the size of untrained ones, so that rates which suit those
         suit these."""
         network = build(candidate, self.sharing.input_shape)
-        sizes = {path: network.get_submodule(path).weight.norm() for path in norms_of(trace(network))}
+        layers = [network.get_submodule(path) for path in norms_of(trace(network))]
+        sizes = [(layer.weight, layer.weight.norm()) for layer in layers if isinstance(layer, nn.Conv2d)]
         for name, value in self._of(self.sharing.parts(candidate)).items():
             network.get_parameter(name).copy_(value)
-        for path, size in sizes.items():
-            weight = network.get_submodule(path).weight
+        for weight, size in sizes:
             weight.mul_(size / weight.norm())
         return network
 
