@@ -5,17 +5,19 @@ network with large results can spend more time on them than on its arithmetic.
 """
 
 import ctypes
+import platform
 from functools import cache
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # malloc.h
-MOST, MOST_BEFORE_2_35 = 2**31 - 1, 2**25
+MOST, ALWAYS_ALLOWED = 2**31 - 1, 2**25  # an int, and what versions take that refuse more
 
 
 @cache
 def keep_freed() -> None:
-    """From now on this process keeps memory that it has freed, for its next tensors. Nothing where there is no such allocator."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(TRIM_THRESHOLD, MOST)
-        if not mallopt(MMAP_THRESHOLD, MOST):
-            mallopt(MMAP_THRESHOLD, MOST_BEFORE_2_35)
+    """From now on this process keeps memory that it has freed, for its next tensors. Nothing where the allocator is another."""
+    if platform.libc_ver()[0] != "glibc":
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(TRIM_THRESHOLD, MOST)
+    if not mallopt(MMAP_THRESHOLD, MOST):
+        mallopt(MMAP_THRESHOLD, ALWAYS_ALLOWED)

@@ -35,9 +35,9 @@ def _exact(weight: torch.Tensor, channels: int, groups: int) -> tuple[int, torch
 
 
 def _extra(weight: torch.Tensor, groups: int) -> int:
-    """Columns of zeros that a square kernel gets, after which nothing computes it by Winograd's algorithm, whose factors are no
-    integers."""
-    return int(groups < weight.shape[0] and weight.shape[2] == weight.shape[3] > 1)
+    """Columns of zeros that make a kernel's width even, after which nothing computes it by Winograd's algorithm, whose factors are no
+    integers; kernels of one channel need none."""
+    return int(groups < weight.shape[0] and weight[0, 0].numel() > 1 and weight.shape[3] % 2)
 
 
 int8_conv2d = torch.library.custom_op("netwright::int8_conv2d", mutates_args=())(reference)

@@ -32,8 +32,12 @@ def test_an_inherited_network_computes_what_the_supernet_does():
     supernet, images = Supernet(SPACE, (1, 8, 8), 0), torch.randn(5, 1, 8, 8)
     for candidate in (NARROW, WIDE):
         supernet.choose(candidate)
-        # But for what batch norms add to variances, which is more beside smaller ones.
-        torch.testing.assert_close(supernet.inherited(candidate).train()(images), supernet(images), rtol=1e-3, atol=1e-3)
+        inherited = supernet.inherited(candidate).train()
+        # What batch norms add to variances is more beside the smaller ones of an inherited network.
+        for module in (*inherited.modules(), *(module for piece in supernet._chosen for module in piece.module.modules())):
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eps = 1e-12
+        torch.testing.assert_close(inherited(images), supernet(images))
 
 
 def test_what_is_in_front_of_a_batch_norm_is_inherited_in_the_size_of_untrained_weights():

@@ -14,6 +14,9 @@ SHAPES = {  # input, weight, stride, padding, dilation, groups
     "a kernel past float32 by itself": ((1, 2, 23, 23), (3, 2, 23, 23), 1, 0, 1, 1),
     "groups past float32": ((1, 120, 6, 6), (4, 60, 3, 3), 2, 1, 1, 2),
     "depthwise": ((1, 20, 9, 9), (20, 1, 5, 5), 2, 2, 1, 20),
+    "a row": ((2, 60, 6, 9), (8, 60, 1, 3), 1, 1, 1, 1),
+    "a column, in steps of two": ((2, 60, 9, 6), (8, 60, 5, 1), 2, 2, 1, 1),
+    "an even width": ((2, 20, 6, 7), (8, 20, 3, 2), 1, 1, 2, 1),
     "dilated, wide padding": ((1, 12, 13, 10), (8, 12, 3, 3), 2, 4, 3, 1),
 }
 
