@@ -4,6 +4,7 @@ Validation is carved out of training and is what a search sees; the test split i
 sequences, whole speakers are held out, and it is utterances that are judged.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Self
@@ -12,14 +13,17 @@ import torch
 
 from evaluators.training import augment, sources
 from evaluators.training.raw import DataError, Raw, Windows, split_by_class, split_by_speaker
+from evaluators.training.rows import Rows
 from spaces.recipe import Sequences
+
+PART = 4096  # images that are read together
 
 
 @dataclass(frozen=True)
 class Split:
     """images: uint8 [N, C, H, W]; labels: int64 [N]; windows: of which sequences they are, if they are of any."""
 
-    images: torch.Tensor
+    images: torch.Tensor | Rows
     labels: torch.Tensor
     windows: Windows | None = None
 
@@ -28,7 +32,7 @@ class Split:
 
     def at(self, chosen: torch.Tensor) -> Self:
         """The images that an index or a mask chooses."""
-        return type(self)(self.images[chosen], self.labels[chosen], self.windows.at(chosen) if self.windows else None)
+        return type(self)(Rows.of(self.images).at(chosen), self.labels[chosen], self.windows.at(chosen) if self.windows else None)
 
     def accuracy(self, logits: torch.Tensor) -> float:
         """The share of images whose label has the greatest of their logits [N, classes]; where they are windows, the share of utterances
@@ -79,7 +83,7 @@ class Dataset:
         if split.windows is None:
             return None
         numbers, of = split.windows.utterance.unique(return_inverse=True)
-        middles = self.normalised(split.images[:, :, split.images.shape[2] // 2, None])[:, 0, 0]
+        middles = self.normalised(split.images[:][:, :, split.images.shape[2] // 2, None])[:, 0, 0]
         features = torch.zeros(len(numbers), int(split.windows.frame.max()) + 1, middles.shape[1])
         features[of, split.windows.frame] = middles
         labels = torch.zeros_like(numbers).scatter(0, of, split.labels)
@@ -95,9 +99,9 @@ def open_data(settings, seed: int) -> Dataset:
     augment.check(settings.augment)
     whole, held = _split(raw.train_images, raw.train_labels, raw.train_windows), _held_out(raw, settings.validation, seed)
     train = whole.at(~held)
-    pixels = train.images.float()
+    mean, std = _statistics(train.images)
     dataset = Dataset(train, whole.at(held), _split(raw.test_images, raw.test_labels, raw.test_windows), raw.classes,
-                      pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clamp(min=1e-3), tuple(settings.augment))
+                      mean, std.clamp(min=1e-3), tuple(settings.augment))
     return replace(dataset, sequences=dataset.utterances(train))
 
 
@@ -108,7 +112,7 @@ def batches(dataset: Dataset, batch: int, generator: torch.Generator,
     order = torch.randperm(len(dataset.train), generator=generator)
     count = max(1, len(order) // batch)
     for chosen in order[: count * batch].split(batch):
-        images = augment.augmented(dataset.train.images.index_select(0, chosen), dataset.augment, generator)
+        images = augment.augmented(dataset.train.images[chosen], dataset.augment, generator)
         images, labels = dataset.normalised(images), dataset.train.labels[chosen]
         if mixing:
             images, labels = augment.mixed(images, labels, len(dataset.classes), dataset.augment, generator)
@@ -126,6 +130,16 @@ def _held_out(raw: Raw, share: float, seed: int) -> torch.Tensor:
     if raw.train_windows is not None:
         return torch.from_numpy(split_by_speaker(raw.train_windows.speaker, share, seed))
     return torch.from_numpy(split_by_class(raw.train_labels, share, seed))
+
+
+def _statistics(images: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean and the standard deviation of a channel's pixels, float32 [C], from a part of the images at a time."""
+    count, sums, squares = len(images) * math.prod(images.shape[2:]), 0, 0
+    for part in images.split(PART):
+        pixels = part.transpose(0, 1).flatten(1).long()
+        sums, squares = sums + pixels.sum(1), squares + pixels.square().sum(1)
+    mean = sums.double() / count
+    return mean.float(), ((squares.double() - count * mean**2) / max(1, count - 1)).clamp(min=0).sqrt().float()
 
 
 def _split(images, labels, windows: Windows | None) -> Split:

@@ -54,15 +54,15 @@ class Supernet(nn.Module):
     @torch.no_grad()
     def inherited(self, candidate: Candidate) -> nn.Module:
         """A network of its own with the candidate's part of the weights. In front of batch norms their size changes nothing of what it
-        computes, but how far a step turns them (van Laarhoven, 2017): they get the size of untrained ones, so that rates which suit those
-        suit these."""
+        computes, but how far a step turns them (van Laarhoven, 2017): they get the size that untrained ones have on average, so that rates
+        which suit those suit these."""
         network = build(candidate, self.sharing.input_shape)
-        layers = [network.get_submodule(path) for path in norms_of(trace(network))]
-        sizes = [(layer.weight, layer.weight.norm()) for layer in layers if isinstance(layer, nn.Conv2d)]
         for name, value in self._of(self.sharing.parts(candidate)).items():
             network.get_parameter(name).copy_(value)
-        for weight, size in sizes:
-            weight.mul_(size / weight.norm())
+        for layer in map(network.get_submodule, norms_of(trace(network))):
+            if isinstance(layer, nn.Conv2d):
+                # torch draws weights evenly up to 1 / sqrt(inputs), of which a third of the square is the variance.
+                layer.weight.mul_((len(layer.weight) / 3) ** 0.5 / layer.weight.norm())
         return network
 
     def _of(self, parts: dict[str, Part]) -> dict[str, torch.Tensor]:

@@ -9,7 +9,7 @@ import os
 import shutil
 from pathlib import Path
 
-from evaluators.training.data import Dataset
+from evaluators.training.data import PART, Dataset
 from evaluators.training.schedule import Schedule
 from evaluators.training.supernet import Supernet, train_supernet
 from spaces.space import Space
@@ -35,8 +35,8 @@ def obtain(space: Space, dataset: Dataset, schedule: Schedule, seed: int, folder
 def key_of(space: Space, dataset: Dataset, schedule: Schedule, seed: int) -> str:
     """64 hexadecimal digits of all that its weights depend on."""
     digest = hashlib.sha256(f"{FORMAT} {space.stages} {space.head} {space.classes} {schedule} {seed} {dataset.augment}".encode())
-    for tensor in (dataset.train.images, dataset.train.labels):
-        digest.update(tensor.contiguous().numpy().data)
+    for part in (*dataset.train.images.split(PART), dataset.train.labels):
+        digest.update(part.contiguous().numpy().data)
     return digest.hexdigest()
 
 

@@ -38,7 +38,7 @@ def _beside(text: str, data) -> dict:
     from spaces.candidate import Candidate
 
     network = build(Candidate.parse(text), data.shape)
-    ready = data.normalised(data.train.images)
+    ready = data.normalised(data.train.images[:])
     runs = {"engine": lambda: _engine(network, data), "plain": lambda: _plain(network, ready, data.train.labels),
             "loader": lambda: _loader(data)}
     seconds: dict[str, list[float]] = {name: [] for name in runs}

@@ -62,7 +62,7 @@ def test_a_window_learns_from_the_teacher_s_step_at_its_middle_frame_and_no_othe
     logits, samples, expected = rng.standard_normal((40, 10)), rng.permutation(200)[:40], 0.0
     numbers = sorted(set(spoken.train.windows.utterance.tolist()))
     for z, sample in zip(logits, samples):
-        place, = np.argwhere(np.abs(known - part.train.images[sample, 0, CONTEXT].numpy()).max(2) <= 1)
+        place, = np.argwhere(np.abs(known - part.train.images[sample][0, CONTEXT].numpy()).max(2) <= 1)
         p = taught[numbers.index(place[0]), (place[1] + off) % FRAMES]
         expected += (p * (np.log(p) - z + np.log(np.exp(z).sum()))).sum() / 40
     hooks = parse("recipes", "sequence_teacher").hooks(run_on(part))

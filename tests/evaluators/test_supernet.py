@@ -42,13 +42,18 @@ def test_an_inherited_network_computes_what_the_supernet_does():
 
 def test_what_is_in_front_of_a_batch_norm_is_inherited_in_the_size_of_untrained_weights():
     supernet = Supernet(SPACE, (1, 8, 8), 0)
-    torch.manual_seed(0)
-    inherited = supernet.inherited(WIDE)
-    torch.manual_seed(0)
-    untrained = build(WIDE, (1, 8, 8))
+    inherited, untrained = supernet.inherited(WIDE), [build(WIDE, (1, 8, 8)) for _ in range(100)]
     for layer in ("layers.0.conv", "layers.1.depthwise", "layers.3.expand3x3"):
-        torch.testing.assert_close(inherited.get_submodule(layer).weight.norm(), untrained.get_submodule(layer).weight.norm())
-    assert not torch.isclose(inherited.get_parameter("layers.4.dense.weight").norm(), untrained.get_parameter("layers.4.dense.weight").norm())
+        usual = torch.stack([network.get_submodule(layer).weight.norm() for network in untrained]).square().mean().sqrt()
+        torch.testing.assert_close(inherited.get_submodule(layer).weight.norm(), usual, rtol=0.03, atol=0)
+    dense = torch.cat([network.get_parameter("layers.4.dense.weight") for network in untrained]).square().mean()
+    assert not torch.isclose(inherited.get_parameter("layers.4.dense.weight").square().mean(), dense, rtol=0.3)
+
+
+def test_what_is_inherited_does_not_depend_on_random_numbers_drawn_before():
+    supernet = Supernet(SPACE, (1, 8, 8), 0)
+    first, second = (supernet.inherited(WIDE).state_dict() for _ in "ab")
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_a_candidate_learns_its_own_part_alone():

@@ -6,12 +6,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from evaluators.training.data import Dataset, Split, batches, open_data
 from evaluators.training.loop import Diverged, evaluate, train, warm
 from evaluators.training.raw import DataError
+from evaluators.training.rows import Rows
 from evaluators.training.schedule import Schedule, groups_of, warmed_cosine
+from evaluators.training.sources import folder
 from spaces.build import build
 from spaces.candidate import Candidate
 from spaces.gene import parse
@@ -62,15 +66,15 @@ def test_splits_are_disjoint_stratified_and_the_same_again(digits):
 
 def test_another_seed_carves_another_validation_split_and_the_same_test_split(digits):
     other = open_data(settings(), 1)
-    assert not torch.equal(other.validation.images, digits.validation.images)
+    assert not torch.equal(other.validation.images[:], digits.validation.images[:])
     assert torch.equal(other.test.images, digits.test.images)
 
 
 def test_statistics_are_those_of_the_training_split(digits):
-    pixels = digits.train.images.numpy().astype("float64")
+    pixels = digits.train.images[:].numpy().astype("float64")
     np.testing.assert_allclose(digits.mean, pixels.mean((0, 2, 3)), rtol=1e-5)
     np.testing.assert_allclose(digits.std, pixels.std((0, 2, 3)), rtol=1e-3)
-    assert abs(float(digits.normalised(digits.train.images).mean())) < 1e-4
+    assert abs(float(digits.normalised(digits.train.images[:]).mean())) < 1e-4
 
 
 def test_a_zip_archive_and_a_folder_give_the_pixels_that_were_written(images, tmp_path):
@@ -210,3 +214,22 @@ def test_soft_targets_is_the_formula_of_the_paper():
     student, teacher = torch.from_numpy(s), torch.from_numpy(t)
     loss = parse("recipes", "soft_targets-t3-a0.7").loss(Batch(torch.from_numpy(labels), student, teacher))
     assert float(loss) == pytest.approx(expected, rel=1e-9)
+
+
+def test_decoded_images_are_mapped_from_the_cache_not_held(images):
+    write_images(images)
+    data = open_data(settings(source="folder", path=str(images)), 0)
+    assert isinstance(data.train.images, Rows) and data.train.images.source.shape[0] == len(data.train) + len(data.validation)
+    assert isinstance(folder.read(str(images)).train_images, np.memmap)
+    assert not list((images.parent / "cache").rglob("*.aside*"))
+
+
+@given(st.data())
+def test_rows_are_read_as_those_of_a_tensor(data):
+    source = torch.arange(60).view(10, 2, 3)
+    numbers = torch.tensor(data.draw(st.lists(st.integers(0, 9), min_size=1, max_size=12)))
+    rows, copied = Rows(source, numbers), source[numbers]
+    chosen = torch.tensor(data.draw(st.lists(st.integers(0, len(numbers) - 1), min_size=1, max_size=5)))
+    assert rows.shape == copied.shape and len(rows) == len(copied)
+    assert torch.equal(rows[:], copied) and torch.equal(rows[chosen], copied[chosen]) and torch.equal(rows.at(chosen)[:], copied[chosen])
+    assert all(map(torch.equal, rows.split(3), copied.split(3)))

@@ -1,12 +1,13 @@
 """Image folders, plain or in a zip archive: `train/<class>/<image>` and `test/<class>/<image>`.
 
 Without train and test folders, `<class>/<image>` is split, a fifth of each class for testing. Decoded
-once; the arrays are kept in the user's cache folder, by path, size and time of the source.
+once; the arrays are kept in the user's cache folder, by path, size and time of the source, and mapped into memory from there.
 """
 
 import hashlib
 import io
 import os
+import shutil
 import zipfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ import numpy as np
 
 from evaluators.training.raw import DataError, Raw, locate, split_by_class
 
+ARRAYS = ("x_train", "y_train", "x_test", "y_test", "classes")
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
 
 
@@ -23,11 +25,12 @@ def read(path: str) -> Raw:
     """DataError names a missing or broken archive, a corrupt image or one of another size and says how many there are, an empty
     class."""
     source = locate(path)
-    cache = _cache_file(source)
-    if not cache.is_file():
+    cache = _cached(source)
+    if not cache.is_dir():
         _write(cache, _decode(source))
-    arrays = np.load(cache)
-    return Raw(*(arrays[key] for key in ("x_train", "y_train", "x_test", "y_test")), tuple(map(str, arrays["classes"])))
+    # "c": pages that nobody writes to are shared with other processes, and may be dropped.
+    x_train, y_train, x_test, y_test, classes = (np.load(cache / f"{name}.npy", mmap_mode="c") for name in ARRAYS)
+    return Raw(x_train, y_train, x_test, y_test, tuple(map(str, classes)))
 
 
 def _decode(source: Path) -> Raw:
@@ -106,18 +109,23 @@ def _check_classes(source: Path, classes: tuple[str, ...], labels: np.ndarray, s
         raise DataError(f"{source}: class {name} has {counts.min()} {split} images; every class needs at least 2")
 
 
-def _cache_file(source: Path) -> Path:
+def _cached(source: Path) -> Path:
     newest = [source, *(source.rglob("*") if source.is_dir() else ())]
     stamp = max(p.stat().st_mtime_ns for p in newest), len(newest), source.stat().st_size
     key = hashlib.sha256(f"{source.resolve()} {stamp}".encode()).hexdigest()[:16]
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "netwright" / f"{source.stem}-{key}.npz"
+    return base / "netwright" / f"{source.stem}-{key}"
 
 
 def _write(cache: Path, raw: Raw) -> None:
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    aside = cache.with_suffix(f".{os.getpid()}.aside")
-    with open(aside, "wb") as file:
-        np.savez(file, x_train=raw.train_images, y_train=raw.train_labels, x_test=raw.test_images,
-                 y_test=raw.test_labels, classes=np.array(raw.classes))
-    os.replace(aside, cache)
+    aside = cache.with_name(f"{cache.name}.{os.getpid()}.aside")
+    aside.mkdir(parents=True, exist_ok=True)
+    arrays = (raw.train_images, raw.train_labels, raw.test_images, raw.test_labels, np.array(raw.classes))
+    for name, array in zip(ARRAYS, arrays):
+        np.save(aside / f"{name}.npy", array)
+    try:
+        os.replace(aside, cache)
+    except OSError:
+        if not cache.is_dir():  # another process was first
+            raise
+        shutil.rmtree(aside)
