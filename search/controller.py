@@ -13,7 +13,7 @@ from evaluators.constraint import Constraint
 from evaluators.evaluator import metrics
 from evaluators.rungs import ladder
 from evaluators.score import Result
-from search.ladder import Ladder
+from search.ladder import Ladder, share_of
 from search.pareto import Front, losses
 from search.study_file import StudyFile
 from spaces.candidate import Candidate
@@ -125,7 +125,9 @@ class Controller:
 
     def _goes_on(self, rung: int, result: Result) -> bool:
         """Whether a result is good enough for the next rung; notes it for those that come."""
-        return result.status == "scored" and rung < self._last and self._ladder.enter(rung, self._losses(result))
+        if result.status != "scored" or rung == self._last:
+            return False
+        return self._ladder.enter(rung, self._losses(result), share_of(self.costs, rung))
 
     def _losses(self, result: Result) -> tuple[float, ...]:
         return losses([result.metrics[name] for name in self.objectives], self._directions)

@@ -1,11 +1,15 @@
 """Which candidates of a rung go on to the next one: successive halving without waiting (ASHA: Li et al., 2020), for several objectives.
 
-A candidate goes on at once if it is in the best third of all that were scored at its rung so far: by non-dominated rank (Deb et
-al., 2002) and, within a rank, by its distance from the nearest other, so that those that go on are spread along the front.
+A candidate goes on at once if it is in the best third of all that were scored at its rung so far, or in the best share that gives the
+next rung no more time than this one where that is less (successive halving spends the same on each rung: Jamieson and Talwalkar, 2016):
+by non-dominated rank (Deb et al., 2002) and, within a rank, by its distance from the nearest other, so that those that go on are spread
+along the front.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 import numpy as np
 
@@ -18,11 +22,17 @@ class Ladder:
 
     _losses: dict[int, list[tuple[float, ...]]] = field(default_factory=dict)
 
-    def enter(self, rung: int, loss: tuple[float, ...]) -> bool:
-        """Adds a candidate's losses at a rung; whether it goes on to the next."""
+    def enter(self, rung: int, loss: tuple[float, ...], share: float = SHARE) -> bool:
+        """Adds a candidate's losses at a rung; whether it is among the best `share` and goes on to the next."""
         losses = self._losses.setdefault(rung, [])
         losses.append(loss)
-        return _place(np.array(losses)) < math.ceil(SHARE * len(losses))
+        return _place(np.array(losses)) < max(1, math.floor(share * len(losses)))
+
+
+def share_of(costs: Mapping[int, Sequence[float]], rung: int) -> float:
+    """The share of a rung's candidates that goes on. costs: seconds of the jobs so far, by rung."""
+    here, above = costs.get(rung), costs.get(rung + 1)
+    return min(SHARE, fmean(here) / max(fmean(above), 1e-9)) if here and above else SHARE
 
 
 def _place(losses: np.ndarray) -> int:

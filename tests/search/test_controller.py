@@ -24,6 +24,11 @@ def storage(tmp_path):
     return optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'study.db'}")
 
 
+def tell(controller, job, seconds):
+    """The made-up result of a job, and what it took."""
+    controller.tell(job, made_up(str(job.candidate), job.rung), seconds)
+
+
 def run(controller, trials):
     """Runs jobs with the made-up scorer; returns the candidates in order."""
     seen = []
@@ -76,13 +81,23 @@ def laddered(study):
 
 def test_about_a_third_of_each_rung_goes_on_and_every_trial_is_told_once_at_its_last(laddered, space, tmp_path):
     controller = Controller(space, laddered, storage(tmp_path))
-    run(controller, 60)
+    while controller.tally.candidates < 60:
+        tell(controller, controller.ask(), 1.0)
     jobs = [len(controller.costs[rung]) for rung in range(3)]
     assert 60 // 5 < jobs[1] < 60 // 2 and jobs[1] // 5 < jobs[2] < jobs[1] * 2 // 3
     for trial in controller._study.trials:
         if trial.user_attrs.get("status") == "scored":
             text, rung = trial.user_attrs["candidate"], trial.user_attrs["rung"]
             assert trial.values == [made_up(text, rung).metrics[name] for name in controller.objectives]
+
+
+def test_fewer_go_on_where_the_next_rung_costs_more_so_that_it_takes_no_more_time(laddered, space, tmp_path):
+    controller = Controller(space, laddered, storage(tmp_path))
+    while controller.tally.candidates < 100:
+        job = controller.ask()
+        tell(controller, job, (1.0, 10.0, 20.0)[job.rung])
+    spent = [sum(controller.costs[rung]) for rung in range(3)]
+    assert 0.5 * spent[0] < spent[1] <= 1.5 * spent[0] and spent[2] <= 1.5 * spent[0]
 
 
 def test_the_front_holds_candidates_of_the_highest_rung_alone(laddered, space, tmp_path):
