@@ -72,13 +72,14 @@ def _candidate(text: str, shape: tuple[int, ...]):
     from spaces.candidate import Candidate
     from spaces.compress import prepare
     from spaces.freeze import freeze
+    from spaces.site import Calibration
     from spaces.zoo import settled
 
     torch.manual_seed(0)
     candidate, images = Candidate.parse(text), torch.randn(4, *shape[1:])
     network = settled(build(candidate, shape[1:]), images)
     if compressed(candidate):
-        network = freeze(prepare(network, candidate, images, lambda n: settled(n, images)))
+        network = freeze(prepare(network, candidate, Calibration.unlabelled(images), lambda n: settled(n, images)))
     return network
 
 

@@ -5,15 +5,17 @@ compressions in place, or without where they have none.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluators.rungs import Rung
 from spaces.build import build
 from spaces.candidate import Candidate
-from spaces.compress import prepare
+from spaces.compress import before, prepare
 from spaces.freeze import freeze
 from spaces.recipe import Recipe
+from spaces.site import Calibration
 
 if TYPE_CHECKING:
     from evaluators.training.data import Dataset
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 # A compressed network that is not trained any further recovers on so many images, in batches of at most so many.
 RECOVERY, RECOVERY_BATCH = 2560, 64
+CALIBRATION = 512  # images that compressions may look at
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,8 @@ def trained(candidate: Candidate, rung: Rung, lessons: Lessons, seed: int):
     if rung.epochs:
         seconds += _dense(network, candidate, rung, lessons, seed)
     if compressed(candidate):
-        example = lessons.dataset.normalised(lessons.dataset.train.images[:2])
-        network = prepare(network, candidate, example, lambda n: warm(n, lessons.dataset, lessons.settings.batch, seed))
+        warmed = partial(warm, dataset=lessons.dataset, batch=lessons.settings.batch, seed=seed)
+        network = prepare(network, candidate, calibration(lessons.dataset, seed), warmed)
     seconds += _compressed(network, candidate, rung, lessons, seed + 1)
     return freeze(network), seconds
 
@@ -63,6 +66,12 @@ def _begun(candidate: Candidate, rung: Rung, lessons: Lessons, seed: int):
     if rung.inherits:
         return inherit(lessons.supernet, candidate, lessons.dataset, lessons.settings.batch, seed)
     return build(candidate, lessons.dataset.shape)
+
+
+def calibration(dataset: "Dataset", seed: int) -> Calibration:
+    """Some training images, as they are."""
+    few = dataset.part(CALIBRATION, seed).train
+    return Calibration(dataset.normalised(few.images[:]), few.labels)
 
 
 def _dense(network, candidate: Candidate, rung: Rung, lessons: Lessons, seed: int) -> float:
@@ -93,6 +102,8 @@ def _train(network, candidate: Candidate, rung: Rung, lessons: Lessons, phase: s
     from evaluators.training.loop import train
 
     recipes = taught(candidate) if rung.inherits else candidate.recipes
+    if phase == "dense":
+        recipes = (*recipes, *before(candidate))
     kept = _kept(lessons.folder, phase, f"{candidate} {rung} {seed} {schedule}")
     return train(network, lessons.dataset, schedule, seed, recipes, lessons.teacher, kept)
 
@@ -125,9 +136,8 @@ def untrained(candidate: Candidate, dataset, settings):
     from evaluators.training.loop import warm
 
     network = build(candidate, dataset.shape)
-    example = dataset.normalised(dataset.train.images[:2])
     if compressed(candidate):
-        network = prepare(network, candidate, example, lambda n: warm(n, dataset, settings.batch, 0, count=1))
+        network = prepare(network, candidate, calibration(dataset, 0), lambda n: warm(n, dataset, settings.batch, 0, count=1))
     return freeze(network)
 
 

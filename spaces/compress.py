@@ -8,6 +8,7 @@ Norms then come back for the training to come (`spaces.norms`).
 
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import fx, nn
@@ -18,28 +19,32 @@ from spaces.gene import SpaceError, placed
 from spaces.integer_sums import give_types
 from spaces.method import FACTORISE, QUANTISE, SPARSIFY, STORE, STRUCTURE, Compression
 from spaces.norms import fold_norms, norms_of, put_back
+from spaces.recipe import Hooks, Run
+from spaces.site import Calibration, Site
 from spaces.trace import finite, trace
 
-Site = tuple[str, Compression]
+Choice = tuple[str, Compression]
 
 
-def prepare(network: Network, candidate: Candidate, example: torch.Tensor,
+def prepare(network: Network, candidate: Candidate, calibration: Calibration,
             warm: Callable[[nn.Module], None]) -> fx.GraphModule:
     """The network with its candidate's compressions in place, ready to be trained on, then frozen.
 
-    example: one batch of inputs [N, C, H, W]. warm: runs training images through a network in
+    calibration: images that methods may look at. warm: runs training images through a network in
     training mode, which sets batch-norm statistics and activation ranges. SpaceError names the layer
     that cannot be compressed as asked. `network` is used up.
     """
     sites = list(_sites(candidate, STRUCTURE))
     if sites:
-        remove_channels(network, sites, example)
+        remove_channels(network, sites, calibration)
         warm(network)
     traced = trace(network)
     norms, graph = norms_of(traced), fold_norms(traced)
     for phase in (FACTORISE, SPARSIFY, QUANTISE):
-        for path, method in _sites(candidate, phase):
-            _replace(graph, path, method)
+        prepared = (pair for path, method in _sites(candidate, phase) for pair in _prepared(graph, path, method, calibration))
+        # Quantised layers have no ranges yet, so that nothing could be seen behind them: these are put in place together.
+        for target, module in list(prepared) if phase == QUANTISE else prepared:
+            graph.set_submodule(target, module)
     quantised = any(_sites(candidate, QUANTISE))
     if quantised:
         give_types(graph)
@@ -48,33 +53,51 @@ def prepare(network: Network, candidate: Candidate, example: torch.Tensor,
     return graph
 
 
+def before(candidate: Candidate) -> "list[Before]":
+    """What its compressions do in the training before they are applied."""
+    return [Before(path, method) for phase in range(STORE) for path, method in _sites(candidate, phase)]
+
+
+@dataclass(frozen=True)
+class Before:
+    """A compression's part in the training before it is applied, as a recipe has one."""
+
+    path: str
+    method: Compression
+
+    def hooks(self, run: Run) -> Hooks:
+        """The part in a run that begins."""
+        return self.method.before(run.network.get_submodule(self.path), run) or Hooks()
+
+
 def coded(candidate: Candidate) -> tuple[str, ...]:
     """The paths of the layers whose stored tensors are entropy coded."""
     return tuple(path for path, _ in _sites(candidate, STORE))
 
 
-def remove_channels(network: nn.Module, sites: list[Site], example: torch.Tensor) -> None:
+def remove_channels(network: nn.Module, sites: list[Choice], calibration: Calibration) -> None:
     """Removes what each site's method names, in every layer that depends on it, in place.
 
     Ranking is independent ([18]): every choice is made on the weights as they are. Where the outputs of
     two sites are coupled (by a residual), the first decides; SpaceError if the second asks for another share.
     """
-    chosen = [(path, method, method.removed(network.get_submodule(path))) for path, method in sites]
-    decided: dict[str, Site] = {}
+    graph = trace(network)
+    chosen = [(path, method, method.removed(Site(network.get_submodule(path), path, graph, calibration))) for path, method in sites]
+    decided: dict[str, Choice] = {}
     for path, method, channels in chosen:
         if path in decided:
             _check_agreement(decided[path], (path, method))
             continue
-        decided.update(dict.fromkeys(_remove(network, path, channels, example), (path, method)))
+        decided.update(dict.fromkeys(_remove(network, path, channels, calibration.images[:1]), (path, method)))
 
 
 def _remove(network: nn.Module, path: str, channels: list[int], example: torch.Tensor) -> list[str]:
-    """Removes output channels of the layer at `path`; returns the paths of all layers that lost outputs."""
+    """Removes output channels of the layer at `path`; `example`: one image. Returns the paths of all layers that lost outputs."""
     import torch_pruning
 
     with warnings.catch_warnings(), torch.enable_grad():
         warnings.simplefilter("ignore")
-        graph = torch_pruning.DependencyGraph().build_dependency(network.eval(), example[:1])
+        graph = torch_pruning.DependencyGraph().build_dependency(network.eval(), example)
         layer = network.get_submodule(path)
         everything = graph.get_pruning_group(layer, torch_pruning.prune_conv_out_channels, [0])
         if channels:
@@ -84,19 +107,20 @@ def _remove(network: nn.Module, path: str, channels: list[int], example: torch.T
             if graph.is_out_channel_pruning_fn(dep.handler) and id(dep.target.module) in names]
 
 
-def _check_agreement(first: Site, second: Site) -> None:
+def _check_agreement(first: Choice, second: Choice) -> None:
     if first[1] != second[1]:
         raise SpaceError(f"{second[0]}: {second[1]} contradicts {first[1]} of {first[0]}, whose outputs are added"
                          " to its own; ask for the same share or for one of the two")
 
 
-def _sites(candidate: Candidate, phase: int) -> Iterator[Site]:
+def _sites(candidate: Candidate, phase: int) -> Iterator[Choice]:
     for index, layer in enumerate(candidate.layers):
         for role, chain in layer.compressions:
             yield from ((f"layers.{index}.{role}", method) for method in chain if method.PHASE == phase)
 
 
-def _replace(graph: fx.GraphModule, path: str, method: Compression) -> None:
+def _prepared(graph: fx.GraphModule, path: str, method: Compression, calibration: Calibration) -> Iterator[tuple[str, nn.Module]]:
+    """What stands in the place of each layer at a path, several where it was factorised."""
     site = graph.get_submodule(path)
     inner = [f"{path}.{name}" for name, _ in site.named_children()] if isinstance(site, nn.Sequential) else [path]
     for target in inner:
@@ -104,4 +128,4 @@ def _replace(graph: fx.GraphModule, path: str, method: Compression) -> None:
         if not all(finite(parameter) for parameter in layer.parameters()):
             raise SpaceError(f"{target}: the trained weights are not finite, so {method} cannot compress them")
         with placed(target):
-            graph.set_submodule(target, method.prepare(layer))
+            yield target, method.prepare_at(Site(layer, target, graph, calibration))

@@ -14,6 +14,9 @@ from spaces.gene import Gene
 if TYPE_CHECKING:
     from torch import nn
 
+    from spaces.recipe import Hooks, Run
+    from spaces.site import Site
+
 STRUCTURE, FACTORISE, SPARSIFY, QUANTISE, STORE = range(5)
 
 
@@ -33,10 +36,19 @@ class Compression(Gene):
         """Whether the compressed layer's shapes and bytes are known without its trained weights."""
         return True
 
-    def removed(self, layer: "nn.Module") -> list[int]:
-        """STRUCTURE methods: the output channels of `layer` that go, ascending."""
+    def before(self, layer: "nn.Module", run: "Run") -> "Hooks | None":
+        """Its part, if any, in the training that comes before it is applied, such as a penalty on the layer's weights."""
+        return None
+
+    def removed(self, site: "Site") -> list[int]:
+        """STRUCTURE methods: the output channels of the site's layer that go, ascending."""
         raise NotImplementedError
 
     def prepare(self, layer: "nn.Module") -> "nn.Module":
-        """FACTORISE, SPARSIFY and QUANTISE methods: what stands in the layer's place while it is trained on."""
+        """FACTORISE, SPARSIFY and QUANTISE methods: what stands in the layer's place while it is trained on. A module in it that has
+        `hooks(run)`, as a recipe does, takes part in that training."""
         raise NotImplementedError
+
+    def prepare_at(self, site: "Site") -> "nn.Module":
+        """The same, of methods that look at more than the layer's weights."""
+        return self.prepare(site.layer)

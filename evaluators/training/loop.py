@@ -29,8 +29,8 @@ def train(network: nn.Module, dataset: Dataset, schedule: Schedule, seed: int, r
           checkpoint: Checkpoint | None = None) -> float:
     """Trains in place and returns the seconds it took, those before an interruption included; the same seed gives the same weights.
 
-    recipes: genes (`spaces.recipe`). teacher: a network in eval mode that sees the same augmented images, unless the data set holds
-    what it gives of them. checkpoint: where the run is kept and looked for. Diverged if the loss is not finite.
+    recipes: genes (`spaces.recipe`), or what else has their `hooks`; modules of the network that do take part without being named.
+    teacher: a network in eval mode that sees the same augmented images, unless the data set holds what it gives of them. checkpoint: where the run is kept and looked for. Diverged if the loss is not finite.
     """
     keep_freed()
     training = _Training(network, dataset, schedule, seed, recipes, teacher)
@@ -58,7 +58,7 @@ class _Training:
         example = dataset.normalised(dataset.train.images[chosen]).to(self.device)
         run = Run(network, teacher, example, schedule.epochs, steps, dataset.train.labels[chosen].to(self.device), dataset.sequences,
                   dataset.augment)
-        self.hooks = [recipe.hooks(run) for recipe in recipes]
+        self.hooks = [learner.hooks(run) for learner in (*recipes, *(m for m in network.modules() if hasattr(m, "hooks")))]
         self.stages = sorted({0, schedule.epochs}.union(*[hooks.stages() for hooks in self.hooks]))
         self._begin_stage(0)
         self.mean = _mean_of(network, schedule.ema)

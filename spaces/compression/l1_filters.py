@@ -26,7 +26,7 @@ class L1Filters(Compression):
     def __post_init__(self):
         check_range("l1_filters keep", self.keep, 0.01, 1)
 
-    def removed(self, layer) -> list[int]:
-        norms = layer.weight.detach().abs().flatten(1).sum(1)
+    def removed(self, site) -> list[int]:
+        norms = site.layer.weight.detach().abs().flatten(1).sum(1)
         kept = max(1, round(self.keep * len(norms)))
         return sorted(norms.argsort(stable=True)[: len(norms) - kept].tolist())

@@ -17,6 +17,7 @@ from spaces.candidate import Candidate
 from spaces.compress import prepare
 from spaces.freeze import freeze
 from spaces.gene import parse
+from spaces.site import Calibration
 
 POLICY = MeasurePolicy(1.0, 0.2, 15, 20, 1.0, 0.05)
 NETWORKS = {
@@ -43,7 +44,7 @@ def program(text: str, shape=(3, 15, 15)):
             [network(images) for _ in range(5)]
     network = build(candidate, shape)
     warm(network)
-    return torch.export.export(freeze(prepare(network, candidate, images[:2], warm)), (images[:1],))
+    return torch.export.export(freeze(prepare(network, candidate, Calibration.unlabelled(images[:2]), warm)), (images[:1],))
 
 
 def compiled(exported, folder):

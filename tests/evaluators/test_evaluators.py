@@ -17,6 +17,7 @@ from spaces.build import build
 from spaces.candidate import Candidate
 from spaces.compress import coded, prepare
 from spaces.freeze import freeze
+from spaces.site import Calibration
 from spaces.weights import read
 from tests.spaces.test_blocks import mobilenet
 
@@ -33,7 +34,7 @@ def subject(text: str, shape=(3, 16, 16)):
     network = build(candidate, shape)
     if any(layer.compressions for layer in candidate.layers):
         warm(network)
-        network = prepare(network, candidate, images[:2], warm)
+        network = prepare(network, candidate, Calibration.unlabelled(images[:2]), warm)
     frozen = freeze(network)
     return SimpleNamespace(network=frozen, program=torch.export.export(frozen, (images[:1],)), coded=coded(candidate))
 

@@ -94,6 +94,22 @@ def test_an_interrupted_run_of_two_stages_goes_on_to_the_same_weights(stop_at, d
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values()))
 
 
+class Watching(torch.nn.Identity):
+    """A module that takes part in the training of its network."""
+
+    def hooks(self, run):
+        self.told = Recording()
+        return self.told
+
+
+def test_a_module_of_the_network_takes_part_in_its_training(digits):
+    watched = torch.nn.Sequential(network(), Watching())
+    train(watched, digits, SHORT, 0)
+    alone = Recording()
+    train(network(), digits, SHORT, 0, [Given(alone)])
+    assert watched[1].told.calls == alone.calls and alone.calls
+
+
 def test_two_stages_are_trained_as_two_runs(digits, monkeypatch):
     samples = [torch.arange(i, 256, 4) for i in range(4)]
     images = [(digits.normalised(digits.train.images[chosen]), digits.train.labels[chosen], chosen) for chosen in samples]

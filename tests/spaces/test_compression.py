@@ -12,6 +12,7 @@ from spaces.freeze import freeze
 from spaces.gene import SpaceError, load, names, parse
 from spaces.huffman import stored_bytes
 from spaces.method import QUANTISE
+from spaces.site import Calibration
 
 TOKENS = {"svd": "svd-rank2", "magnitude": "magnitude-keep0.3", "tensor_train": "tensor_train-rank2",
           "block_sparse": "block_sparse-rows4-keep0.3", "product_quantised": "product_quantised-bits2"}
@@ -34,7 +35,7 @@ def prepared(text: str, warm, shape=SHAPE):
     candidate = Candidate.parse(text)
     network = build(candidate, shape)
     warm(shape)(network)
-    return prepare(network, candidate, torch.randn(2, *shape), warm(shape))
+    return prepare(network, candidate, Calibration.unlabelled(torch.randn(2, *shape)), warm(shape))
 
 
 CASES = [(name, kind) for name in names("compression") for kind in load("compression", name).APPLIES
@@ -189,7 +190,7 @@ def test_weights_that_are_not_finite_name_their_layer(token, width, value, warm)
     network = build(candidate, SHAPE)
     network.get_submodule("layers.1.project").weight.data[3, 4] = value
     with pytest.raises(SpaceError, match="layers.1.project: the trained weights are not finite"):
-        prepare(network, candidate, torch.randn(2, *SHAPE), warm(SHAPE))
+        prepare(network, candidate, Calibration.unlabelled(torch.randn(2, *SHAPE)), warm(SHAPE))
 
 
 @pytest.mark.parametrize("token", ["svd-rank8", "tensor_train-rank4", "kronecker-terms2"])

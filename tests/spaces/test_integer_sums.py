@@ -7,6 +7,7 @@ from spaces.build import build
 from spaces.candidate import Candidate
 from spaces.compress import prepare
 from spaces.freeze import freeze
+from spaces.site import Calibration
 
 SHAPE = (3, 12, 12)
 
@@ -17,7 +18,7 @@ def frozen(text: str, warm):
     candidate = Candidate.parse(text)
     network = build(candidate, SHAPE)
     warm(SHAPE)(network)
-    graph = prepare(network, candidate, torch.randn(2, *SHAPE), warm(SHAPE))
+    graph = prepare(network, candidate, Calibration.unlabelled(torch.randn(2, *SHAPE)), warm(SHAPE))
     return graph, freeze(graph)
 
 

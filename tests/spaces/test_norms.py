@@ -10,6 +10,7 @@ from spaces.compress import prepare
 from spaces.freeze import freeze
 from spaces.gene import parse
 from spaces.norms import takes_up, taken_up
+from spaces.site import Calibration
 
 SHAPE = (3, 12, 12)
 NETWORK = ("conv:8/1 [*={0}] mbconv-expand2:8/1 [expand={0} project={0}] fire-norm_batch:16/2 [squeeze={0} expand3x3={0}]"
@@ -22,7 +23,7 @@ def prepared(chain: str, warm):
     candidate = Candidate.parse(NETWORK.format(chain))
     network = build(candidate, SHAPE)
     warm(SHAPE)(network)
-    return prepare(network, candidate, torch.randn(2, *SHAPE), warm(SHAPE))
+    return prepare(network, candidate, Calibration.unlabelled(torch.randn(2, *SHAPE)), warm(SHAPE))
 
 
 def trained(graph, rate: float = 0.1):

@@ -8,6 +8,8 @@ from spaces.build import build
 from spaces.candidate import Candidate
 from spaces.compress import remove_channels
 from spaces.gene import SpaceError, parse
+from spaces.site import Calibration, Site
+from spaces.trace import trace
 
 SHAPE = (3, 12, 12)
 NETWORKS = {
@@ -20,6 +22,11 @@ NETWORKS = {
     "separable": ("conv:8/1 depthwise_separable:12/2 depthwise_separable:12/1 classifier:5/1",
                   ["layers.0.conv", "layers.1.pointwise"]),
 }
+
+
+def site(network: nn.Module, path: str) -> Site:
+    """A layer of a network, and random images."""
+    return Site(network.get_submodule(path), path, trace(network), Calibration.unlabelled(torch.randn(8, *SHAPE)))
 
 
 def trained(text: str, warm) -> nn.Module:
@@ -41,8 +48,8 @@ def test_removal_equals_masking(name, warm):
     method = parse("compression", "l1_filters-keep0.5")
     sites = [(path, method) for path in paths]
     widths = {p: network.get_submodule(p).out_channels for p in paths}
-    _mask_by_probe(masked, [(p, method.removed(masked.get_submodule(p))) for p in paths])
-    remove_channels(network, sites, torch.randn(1, *SHAPE))
+    _mask_by_probe(masked, [(p, method.removed(site(masked, p))) for p in paths])
+    remove_channels(network, sites, Calibration.unlabelled(torch.randn(1, *SHAPE)))
     x = torch.randn(4, *SHAPE)
     assert all(network.get_submodule(p).out_channels == widths[p] // 2 for p in paths)
     torch.testing.assert_close(network(x), masked(x), rtol=1e-4, atol=1e-5)
@@ -80,15 +87,16 @@ def _silence(layer: nn.Module, channels: list[int]) -> None:
 
 
 def test_l1_removes_the_filters_of_smallest_norm():
-    layer = nn.Conv2d(3, 6, 3)
+    network = nn.Sequential(nn.Conv2d(3, 6, 3))
+    layer = network[0]
     layer.weight.data *= torch.tensor([5.0, 1, 4, 2, 6, 3]).reshape(-1, 1, 1, 1) / layer.weight.abs().sum((1, 2, 3), True)
-    assert parse("compression", "l1_filters-keep0.5").removed(layer) == [1, 3, 5]
+    assert parse("compression", "l1_filters-keep0.5").removed(site(network, "0")) == [1, 3, 5]
 
 
 def test_coupled_outputs_are_removed_once_and_the_first_decides(warm):
     network = trained("conv:8/2 mbconv-expand3:8/1 classifier:5/1", warm)
     method = parse("compression", "l1_filters-keep0.5")
-    remove_channels(network, [("layers.0.conv", method), ("layers.1.project", method)], torch.randn(1, *SHAPE))
+    remove_channels(network, [("layers.0.conv", method), ("layers.1.project", method)], Calibration.unlabelled(torch.randn(1, *SHAPE)))
     assert network.get_submodule("layers.1.project").out_channels == 4
 
 
@@ -96,7 +104,7 @@ def test_coupled_outputs_that_want_different_shares_are_refused(warm):
     network = trained("conv:8/2 mbconv-expand3:8/1 classifier:5/1", warm)
     half, most = parse("compression", "l1_filters-keep0.5"), parse("compression", "l1_filters-keep0.75")
     with pytest.raises(SpaceError, match=r"layers.1.project: l1_filters-keep0.75 contradicts l1_filters of layers.0.conv"):
-        remove_channels(network, [("layers.0.conv", half), ("layers.1.project", most)], torch.randn(1, *SHAPE))
+        remove_channels(network, [("layers.0.conv", half), ("layers.1.project", most)], Calibration.unlabelled(torch.randn(1, *SHAPE)))
 
 
 VGG = [64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"]
@@ -131,5 +139,5 @@ def test_vgg16_has_the_published_operations_after_pruning():
     convolutions = [n for n, m in network.named_modules() if isinstance(m, nn.Conv2d)]
     half = parse("compression", "l1_filters-keep0.5")
     sites = [(convolutions[i], half) for i in (0, 7, 8, 9, 10, 11, 12)]
-    remove_channels(network, sites, x)
+    remove_channels(network, sites, Calibration.unlabelled(x))
     assert macs(network, x) == 206_279_680
