@@ -133,7 +133,8 @@ def methods(args) -> None:
     from spaces.gene import names
 
     genes = [(name, load_gene(kind, name)) for kind in ("compression", "recipes") for name in names(kind)]
-    _list((name, gene.__doc__.splitlines()[0], f"gain: {gene.GAIN}", gene.SOURCE) for name, gene in genes)
+    _list((name, gene.__doc__.splitlines()[0], ", ".join(getattr(gene, "APPLIES", ["training"])), f"gain: {gene.GAIN}", gene.SOURCE)
+          for name, gene in genes)
 
 
 def _search(study: StudyFile, directory: Path, scorer, url: str | None) -> None:

@@ -18,7 +18,7 @@ from search.bench import console
 
 LAYERS = {"3x3 256-256 14x14": (256, 256, 3, 14), "3x3 64-64 56x56": (64, 64, 3, 56), "1x1 256-256 14x14": (256, 256, 1, 14),
           "1x1 96-24 56x56": (96, 24, 1, 56), "dense 4096-4096": (4096, 4096, 0, 0), "dense 1280-1000": (1280, 1000, 0, 0)}
-ROUNDS, LIMIT_S = 9, 900.0
+ROUNDS, LIMIT_S, IMAGES = 9, 900.0, 32
 BOUNDARY = ("relu", "quantize", "dequantize", "clone")
 
 
@@ -106,17 +106,28 @@ def _compressed(token: str, shape: tuple[int, ...]):
     import torch
 
     from spaces.freeze import freeze
-    from spaces.gene import parse
 
     inputs, outputs, kernel, side = shape
     torch.manual_seed(0)
     layer = torch.nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2) if kernel else torch.nn.Linear(inputs, outputs)
-    x = torch.randn(1, inputs, side, side) if kernel else torch.randn(1, inputs)
-    prepared = torch.nn.Sequential(torch.nn.ReLU(), layer if token == "none" else parse("compression", token).prepare(layer))
+    x = torch.randn(IMAGES, inputs, side, side) if kernel else torch.randn(IMAGES, inputs)
+    prepared = torch.nn.Sequential(torch.nn.ReLU(), layer if token == "none" else _prepared(token, layer, x))
     with torch.no_grad():
-        prepared.train()(x)
+        prepared.train()(x[:1])
     frozen = freeze(prepared)
-    return torch.export.export(frozen, (x,)), sum(tensor.nbytes for tensor in frozen.state_dict().values())
+    return torch.export.export(frozen, (x[:1],)), sum(tensor.nbytes for tensor in frozen.state_dict().values())
+
+
+def _prepared(token: str, layer, images):
+    """The layer compressed where random images are what a method sees of it."""
+    from torch import nn
+
+    from spaces.gene import parse
+    from spaces.site import Calibration, Site
+    from spaces.trace import trace
+
+    network = trace(nn.Sequential(nn.ReLU(), layer, nn.Flatten()))
+    return parse("compression", token).prepare_at(Site(layer, "1", network, Calibration.unlabelled(images)))
 
 
 def show(result: dict) -> None:

@@ -100,7 +100,7 @@ def test_an_unusable_option_is_refused(tmp_path):
 
 @pytest.mark.parametrize("command, words", [
     ("blocks", ["conv", "fire", "mbconv", "skip", "depthwise_separable", "[92]"]),
-    ("methods", ["int8", "l1_filters", "svd", "magnitude", "soft_targets", "[46]", "gain: "]),
+    ("methods", ["int8", "l1_filters", "svd", "magnitude", "soft_targets", "[46]", "gain: ", "depthwise, dense"]),
     ("targets", ["local", "reachable"])])
 def test_listings(command, words, tmp_path):
     done = netwright(command, cwd=tmp_path)
