@@ -43,7 +43,8 @@ class Teachers:
         """What candidates inherit from; kept for other studies of the same space and data, too."""
         from evaluators.training.supernet_store import obtain
 
-        return obtain(self.space, self.dataset, self.supernet_schedule, self.study.study.seed, self.directory)
+        study = self.study
+        return obtain(self.space, self.dataset, self.supernet_schedule, study.study.seed, study.supernet.shrinking, self.directory)
 
     @property
     def supernet_schedule(self):

@@ -4,7 +4,7 @@
     [data]   source path validation augment context
     [train]  epochs finetune_epochs rungs batch learning_rate finetune_learning_rate weight_decay optimizer schedule label_smoothing ema
              precision device
-    [supernet] epochs batch learning_rate     (where a rung inherits weights)
+    [supernet] epochs batch learning_rate shrinking     (where a rung inherits weights)
     [teacher] candidate epochs members, or model mean std    (needed where a recipe learns from a teacher)
     [target] name
     [space]  stages head compression recipes
@@ -74,11 +74,13 @@ class TrainTable(_Table):
 
 
 class SupernetTable(_Table):
-    """[supernet]: how the weights are trained that candidates inherit; what is not said here is as in [train]."""
+    """[supernet]: how the weights are trained that candidates inherit; what is not said here is as in [train]. `shrinking`: the share of
+    the steps in which smaller numbers join the greatest one after another, 0 for all at once."""
 
     epochs: Positive = 30
     batch: Annotated[int, Meta(ge=2)] = 64
     learning_rate: Rate = 0.03
+    shrinking: Annotated[float, Meta(ge=0, le=1)] = 0.0
 
 
 class TeacherTable(_Table):

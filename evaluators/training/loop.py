@@ -30,7 +30,8 @@ def train(network: nn.Module, dataset: Dataset, schedule: Schedule, seed: int, r
     """Trains in place and returns the seconds it took, those before an interruption included; the same seed gives the same weights.
 
     recipes: genes (`spaces.recipe`), or what else has their `hooks`; modules of the network that do take part without being named.
-    teacher: a network in eval mode that sees the same augmented images, unless the data set holds what it gives of them. checkpoint: where the run is kept and looked for. Diverged if the loss is not finite.
+    teacher: a network in eval mode that sees the same augmented images, unless the data set holds what it gives of them. checkpoint:
+    where the run is kept and looked for. Diverged if the loss is not finite.
     """
     keep_freed()
     training = _Training(network, dataset, schedule, seed, recipes, teacher)

@@ -1,7 +1,8 @@
 """One network for all candidates of a space: they share weights (`spaces.sharing`), trained once, from which each takes its part.
 
 Each step trains the anchor, a narrowest and two random candidates (the sandwich rule: Yu and Huang, 2019), the anchor by the labels,
-the others by these and by its outputs (in-place distillation), half each; gradients are summed. The anchor is the widest candidate of
+the others by these and by its outputs (in-place distillation), half each; gradients are summed. With `shrinking`, a share of the steps,
+numbers open one after another in these, the greatest first (progressive shrinking: Cai et al., 2020). The anchor is the widest candidate of
 the blocks that stand first in each stage. It is the same one in all steps: where blocks mix at a position, a teacher of random blocks
 would teach little for long. Batch norms use the statistics of the batch; a candidate that inherits weights has its own, which are
 taken anew.
@@ -87,17 +88,20 @@ class _Sandwich:
 
     supernet: Supernet
     seed: int
+    shrinking: float
 
     def hooks(self, run: Run) -> Hooks:
-        return _Sandwiched(self.supernet, torch.Generator().manual_seed(self.seed))
+        return _Sandwiched(self.supernet, torch.Generator().manual_seed(self.seed), round(self.shrinking * run.steps))
 
 
 @dataclass
 class _Sandwiched(Hooks):
-    """The loop's own forward pass computes the anchor."""
+    """The loop's own forward pass computes the anchor. `opening`: the steps in which numbers open."""
 
     supernet: Supernet
     generator: torch.Generator
+    opening: int
+    step: int = 0
 
     def loss(self, batch: Batch):
         soft, loss = batch.logits.detach().softmax(1), batch.cross_entropy()
@@ -108,23 +112,34 @@ class _Sandwiched(Hooks):
         self.supernet.choose(self.supernet.anchor)
         return loss
 
+    def on_step(self, step: int) -> None:
+        self.step = step + 1
+
     def state(self) -> dict:
-        return {"random": self.generator.get_state()}
+        return {"random": self.generator.get_state(), "step": torch.tensor(self.step)}
 
     def restore(self, state: dict) -> None:
         self.generator.set_state(state["random"])
+        self.step = int(state["step"])
 
     def _drawn(self, end) -> Candidate:
         """A random candidate that can be built; with `end` (min) all its numbers are the least, its blocks random."""
         space = self.supernet.sharing.space
         for _ in range(TRIES):
-            candidate = space.sample(lambda name, options: self._picked(options, end))
+            candidate = space.sample(lambda name, options: self._picked(self._open(name, options), end))
             try:
                 self.supernet.sharing.pieces(candidate)
             except SpaceError:
                 continue
             return candidate
         raise SpaceError(f"{TRIES} random candidates of the space could not be built")
+
+    def _open(self, name: str, options: tuple) -> tuple:
+        """The options that have opened: of numbers what the anchor has, and the next ones."""
+        if isinstance(options[0], str) or self.step >= self.opening:
+            return options
+        ordered = sorted(options, reverse=not name.endswith(".stride"))
+        return tuple(ordered[:1 + self.step * len(options) // self.opening])
 
     def _picked(self, options: tuple, end):
         if end is not None and not isinstance(options[0], str):
@@ -148,11 +163,12 @@ def dense(candidate: Candidate) -> Candidate:
     return Candidate(tuple(replace(layer, compressions=()) for layer in candidate.layers))
 
 
-def train_supernet(space: Space, dataset: Dataset, schedule: Schedule, seed: int, folder: Path | None = None) -> Supernet:
+def train_supernet(space: Space, dataset: Dataset, schedule: Schedule, seed: int, shrinking: float = 0.0,
+                   folder: Path | None = None) -> Supernet:
     """The trained supernet. `folder`: where training is kept, so that a killed run goes on from there."""
     supernet = Supernet(space, dataset.shape, seed)
-    kept = Checkpoint(folder / "supernet.safetensors", f"{space} {schedule} {seed}") if folder else None
-    train(supernet, dataset, schedule, seed, [_Sandwich(supernet, seed)], checkpoint=kept)
+    kept = Checkpoint(folder / "supernet.safetensors", f"{space} {schedule} {seed} {shrinking}") if folder else None
+    train(supernet, dataset, schedule, seed, [_Sandwich(supernet, seed, shrinking)], checkpoint=kept)
     return supernet
 
 

@@ -17,24 +17,26 @@ from spaces.space import Space
 FORMAT, NAME = 3, "supernet.safetensors"
 
 
-def obtain(space: Space, dataset: Dataset, schedule: Schedule, seed: int, folder: Path) -> Supernet:
+def obtain(space: Space, dataset: Dataset, schedule: Schedule, seed: int, shrinking: float, folder: Path) -> Supernet:
     """The trained supernet, from `folder` (a study's), the cache, or by training it, which goes on where a killed run stopped."""
-    key = key_of(space, dataset, schedule, seed)
+    key = key_of(space, dataset, schedule, seed, shrinking)
     for file in (folder / NAME, _cached(key)):
         supernet = _read(file, key, Supernet(space, dataset.shape, seed))
         if supernet is not None:
             _keep(file, folder / NAME)
             return supernet
-    supernet = train_supernet(space, dataset, schedule, seed, folder / "training" / "supernet")
+    supernet = train_supernet(space, dataset, schedule, seed, shrinking, folder / "training" / "supernet")
     _write(supernet, folder / NAME, key)
     _keep(folder / NAME, _cached(key))
     shutil.rmtree(folder / "training" / "supernet", ignore_errors=True)
     return supernet
 
 
-def key_of(space: Space, dataset: Dataset, schedule: Schedule, seed: int) -> str:
+def key_of(space: Space, dataset: Dataset, schedule: Schedule, seed: int, shrinking: float) -> str:
     """64 hexadecimal digits of all that its weights depend on."""
-    digest = hashlib.sha256(f"{FORMAT} {space.stages} {space.head} {space.classes} {schedule} {seed} {dataset.augment}".encode())
+    order = f" {shrinking}" if shrinking else ""  # those trained before there was a choice had none
+    what = f"{FORMAT} {space.stages} {space.head} {space.classes} {schedule} {seed} {dataset.augment}{order}"
+    digest = hashlib.sha256(what.encode())
     for part in (*dataset.train.images.split(PART), dataset.train.labels):
         digest.update(part.contiguous().numpy().data)
     return digest.hexdigest()

@@ -77,7 +77,7 @@ def test_the_supernet_teaches_where_the_study_says_so(scorer, tmp_path):
                                     'space.head={blocks=[{name="conv_classifier"}]}'])
 def test_what_a_supernet_was_trained_on_is_its_key(change, scorer, tmp_path):
     with Scorer(load(STUDY, [*CHANGES, change]), tmp_path) as other:
-        keys = [supernet_store.key_of(s.space, s.dataset, s.teachers.supernet_schedule, s.study.study.seed) for s in (scorer, other)]
+        keys = [supernet_store.key_of(s.space, s.dataset, s.teachers.supernet_schedule, s.study.study.seed, 0.0) for s in (scorer, other)]
     assert keys[0] != keys[1]
 
 

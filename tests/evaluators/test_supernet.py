@@ -10,9 +10,10 @@ from evaluators.training import checkpoint as checkpoints
 from evaluators.training.data import Dataset, open_data
 from evaluators.training.loop import evaluate
 from evaluators.training.schedule import Schedule
-from evaluators.training.supernet import Supernet, inherit, train_supernet
+from evaluators.training.supernet import Supernet, _Sandwich, inherit, train_supernet
 from spaces.build import build
 from spaces.candidate import Candidate
+from spaces.recipe import Run
 from spaces.space import Space
 
 STAGES = [{"width": [8, 16], "blocks": [{"name": "conv"}]},
@@ -77,11 +78,21 @@ def test_candidates_inherit_what_the_supernet_learnt(candidate, trained, digits)
     assert evaluate(network, digits.validation, digits) > 0.5
 
 
+def test_numbers_open_from_the_greatest_to_the_least_while_it_shrinks():
+    hooks = _Sandwich(Supernet(SPACE, (1, 8, 8), 0), 0, 0.5).hooks(Run(None, None, None, 10, 200))
+    widths = []
+    for step in (0, 49, 98, 200):
+        hooks.on_step(step)
+        widths.append({layer.width for _ in range(40) for layer in hooks._drawn(None).layers[:-1]})
+    assert widths[0] == {layer.width for layer in hooks.supernet.anchor.layers[:-1]}
+    assert widths[0] < widths[1] <= widths[2] == widths[3]
+
+
 def test_a_killed_supernet_goes_on_to_the_same_weights(digits, tmp_path, monkeypatch):
     few = replace(digits, train=type(digits.train)(digits.train.images[:192], digits.train.labels[:192]))
     schedule = Schedule(3, 64, 0.1, 0.0, "novograd")
     torch.manual_seed(1)
-    whole = train_supernet(SPACE, few, schedule, 5).state_dict()
+    whole = train_supernet(SPACE, few, schedule, 5, 0.5).state_dict()
     monkeypatch.setattr(checkpoints, "EVERY_S", 0.0)
     write, kept = checkpoints.Checkpoint.write, []
 
@@ -93,6 +104,6 @@ def test_a_killed_supernet_goes_on_to_the_same_weights(digits, tmp_path, monkeyp
     monkeypatch.setattr(checkpoints.Checkpoint, "write", killed)
     torch.manual_seed(1)
     with pytest.raises(KeyboardInterrupt):
-        train_supernet(SPACE, few, schedule, 5, tmp_path)
-    resumed = train_supernet(SPACE, few, schedule, 5, tmp_path).state_dict()
+        train_supernet(SPACE, few, schedule, 5, 0.5, tmp_path)
+    resumed = train_supernet(SPACE, few, schedule, 5, 0.5, tmp_path).state_dict()
     assert kept == [1, 2, 3] and all(torch.equal(resumed[name], value) for name, value in whole.items())
