@@ -82,13 +82,18 @@ def remove_channels(network: nn.Module, sites: list[Choice], calibration: Calibr
     two sites are coupled (by a residual), the first decides; SpaceError if the second asks for another share.
     """
     graph = trace(network)
-    chosen = [(path, method, method.removed(Site(network.get_submodule(path), path, graph, calibration))) for path, method in sites]
+    chosen = [(path, method, _removed(Site(network.get_submodule(path), path, graph, calibration), method)) for path, method in sites]
     decided: dict[str, Choice] = {}
     for path, method, channels in chosen:
         if path in decided:
             _check_agreement(decided[path], (path, method))
             continue
         decided.update(dict.fromkeys(_remove(network, path, channels, calibration.images[:1]), (path, method)))
+
+
+def _removed(site: Site, method: Compression) -> list[int]:
+    with placed(site.path):
+        return method.removed(site)
 
 
 def _remove(network: nn.Module, path: str, channels: list[int], example: torch.Tensor) -> list[str]:

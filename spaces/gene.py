@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from functools import cache
-from pathlib import Path
 from typing import ClassVar
 
 
@@ -45,8 +44,8 @@ class Gene:
 
 def names(kind: str) -> list[str]:
     """Every gene of a kind ("blocks", "compression", "recipes"), sorted, without importing any."""
-    folder = Path(__file__).parent / kind
-    return sorted(m.name for m in pkgutil.iter_modules([str(folder)]) if not m.name.startswith("_"))
+    package = importlib.import_module(f"spaces.{kind}")
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
 
 
 @cache
