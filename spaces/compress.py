@@ -82,7 +82,7 @@ def remove_channels(network: nn.Module, sites: list[Choice], calibration: Calibr
     two sites are coupled (by a residual), the first decides; SpaceError if the second asks for another share.
     """
     graph = trace(network)
-    chosen = [(path, method, _removed(Site(network.get_submodule(path), path, graph, calibration), method)) for path, method in sites]
+    chosen = [(path, method, _chosen(Site(network.get_submodule(path), path, graph, calibration), method)) for path, method in sites]
     decided: dict[str, Choice] = {}
     for path, method, channels in chosen:
         if path in decided:
@@ -91,8 +91,8 @@ def remove_channels(network: nn.Module, sites: list[Choice], calibration: Calibr
         decided.update(dict.fromkeys(_remove(network, path, channels, calibration.images[:1]), (path, method)))
 
 
-def _removed(site: Site, method: Compression) -> list[int]:
-    with placed(site.path):
+def _chosen(site: Site, method: Compression) -> list[int]:
+    with placed(f"{site.path}: {method}"):
         return method.removed(site)
 
 
@@ -106,7 +106,10 @@ def _remove(network: nn.Module, path: str, channels: list[int], example: torch.T
         layer = network.get_submodule(path)
         everything = graph.get_pruning_group(layer, torch_pruning.prune_conv_out_channels, [0])
         if channels:
-            graph.get_pruning_group(layer, torch_pruning.prune_conv_out_channels, channels).prune()
+            group = graph.get_pruning_group(layer, torch_pruning.prune_conv_out_channels, channels)
+            if not graph.check_pruning_group(group):
+                raise SpaceError(f"{path}: a layer whose outputs are added to its own would lose all of them; remove fewer")
+            group.prune()
     names = {id(module): name for name, module in network.named_modules()}
     return [names[id(dep.target.module)] for dep, _ in everything
             if graph.is_out_channel_pruning_fn(dep.handler) and id(dep.target.module) in names]

@@ -27,6 +27,6 @@ class L1Filters(Compression):
         check_range("l1_filters keep", self.keep, 0.01, 1)
 
     def removed(self, site) -> list[int]:
-        norms = site.layer.weight.detach().abs().flatten(1).sum(1)
-        kept = max(1, round(self.keep * len(norms)))
-        return sorted(norms.argsort(stable=True)[: len(norms) - kept].tolist())
+        from spaces.channels import lowest
+
+        return lowest(site.layer.weight.detach().abs().flatten(1).sum(1), self.keep)

@@ -1,27 +1,45 @@
 """Structured removal: what is left computes what the network computes with those channels at zero."""
 
+import copy
+from dataclasses import dataclass
+
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from spaces.build import build
 from spaces.candidate import Candidate
 from spaces.compress import remove_channels
-from spaces.gene import SpaceError, parse
+from spaces.gene import SpaceError, load, names, parse
+from spaces.method import STRUCTURE
 from spaces.site import Calibration, Site
 from spaces.trace import trace
+from tests.spaces.masking import Masked
 
 SHAPE = (3, 12, 12)
-NETWORKS = {
-    "plain": ("conv:16/1 conv:12/2 classifier:5/1", ["layers.0.conv", "layers.1.conv"]),
-    "fire": ("conv:8/1 fire-norm_batch:16/1 fire-norm_batch:16/2 classifier:5/1",
-             ["layers.1.squeeze", "layers.1.expand1x1", "layers.1.expand3x3", "layers.2.expand3x3"]),
-    "expansion": ("conv:8/1 mbconv-expand3-se0.25:8/1 mbconv-expand3:8/1 classifier:5/1",
-                  ["layers.1.expand", "layers.1.reduce", "layers.2.expand"]),
-    "residual": ("conv:8/2 mbconv-expand3:8/1 mbconv-expand3:8/1 conv:6/1 classifier:5/1", ["layers.0.conv"]),
-    "separable": ("conv:8/1 depthwise_separable:12/2 depthwise_separable:12/1 classifier:5/1",
-                  ["layers.0.conv", "layers.1.pointwise"]),
+METHODS = [name for name in names("compression") if load("compression", name).PHASE == STRUCTURE]
+VARIANTS = {
+    "conv": ["conv", "conv-kernel1-norm_none"],
+    "depthwise_separable": ["depthwise_separable-kernel5-act_relu6"],
+    "fire": ["fire-squeeze0.5", "fire-squeeze0.5-norm_batch", "fire-squeeze0.5-bypass_simple", "fire-squeeze0.5-bypass_complex"],
+    "mbconv": ["mbconv-expand3", "mbconv-expand1", "mbconv-expand3-se0.5"],
 }
+BLOCKS = [token for name in names("blocks") for token in VARIANTS.get(name, [name])]
+
+
+def networks(block: str) -> list[str]:
+    """Candidates in which a block is read by itself (so that residuals are added to each other), with a stride, and by the head."""
+    if parse("blocks", block).HEAD:
+        return [f"conv:8/1 {block}:5/1", f"conv:8/1 mbconv-expand2:8/1 fire-squeeze0.5:8/1 {block}:5/1"]
+    return [f"conv:8/1 {block}:8/1 {block}:8/2 {block}:8/1 conv:8/1 classifier:5/1", f"conv:8/2 {block}:8/1 classifier:5/1"]
+
+
+def removable(text: str) -> list[str]:
+    """The paths of the layers whose outputs may be removed."""
+    layers = enumerate(Candidate.parse(text).layers)
+    return [f"layers.{i}.{name}" for i, layer in layers for name, role in layer.block.roles().items() if role.removable]
 
 
 def site(network: nn.Module, path: str) -> Site:
@@ -29,61 +47,80 @@ def site(network: nn.Module, path: str) -> Site:
     return Site(network.get_submodule(path), path, trace(network), Calibration.unlabelled(torch.randn(8, *SHAPE)))
 
 
-def trained(text: str, warm) -> nn.Module:
-    """A network with statistics of its own."""
+def trained(text: str, warm, change=lambda network: None) -> nn.Module:
+    """A network with statistics of its own, which `change` has changed before."""
     torch.manual_seed(0)
     network = build(Candidate.parse(text), SHAPE)
-    warm(SHAPE)(network)
     for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
         nn.init.uniform_(norm.weight, 0.5, 1.5)
         nn.init.normal_(norm.bias)
+        norm.momentum = 1.0
+    change(network)
+    warm(SHAPE, 1)(network)
     return network.eval()
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_removal_equals_masking(name, warm):
-    """Channels are silenced at the inputs of every layer that reads them: kernels, not outputs, are zeroed."""
-    text, paths = NETWORKS[name]
-    network, masked = trained(text, warm), trained(text, warm)
-    method = parse("compression", "l1_filters-keep0.5")
-    sites = [(path, method) for path in paths]
-    widths = {p: network.get_submodule(p).out_channels for p in paths}
-    _mask_by_probe(masked, [(p, method.removed(site(masked, p))) for p in paths])
-    remove_channels(network, sites, Calibration.unlabelled(torch.randn(1, *SHAPE)))
-    x = torch.randn(4, *SHAPE)
-    assert all(network.get_submodule(p).out_channels == widths[p] // 2 for p in paths)
-    torch.testing.assert_close(network(x), masked(x), rtol=1e-4, atol=1e-5)
+@dataclass(frozen=True)
+class Chosen:
+    """Removes these channels."""
+
+    channels: list[int]
+
+    def removed(self, site: Site) -> list[int]:
+        return self.channels
 
 
-def _mask_by_probe(network: nn.Module, removed: list[tuple[str, list[int]]]) -> None:
-    """Silences each removed channel and, through residuals and depthwise layers, every one coupled to it:
-    all norms and convolutions downstream of it that carry channels one to one."""
-    modules = dict(network.named_modules())
-    for path, channels in removed:
-        for name in _coupled(path, modules):
-            _silence(modules[name], channels)
+@torch.no_grad()
+def half_faint(network: nn.Module) -> None:
+    """Every second channel of every layer becomes next to nothing, which is what thresholds find."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.weight[:, 1::2] *= 1e-4
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
+            module.weight[1::2] *= 1e-4
+            if module.bias is not None:
+                module.bias[1::2] *= 1e-4
 
 
-def _coupled(path: str, modules: dict[str, nn.Module]) -> list[str]:
-    """Written down by hand for the networks above: the norms whose channels go with a layer's outputs."""
-    index, role = path.split(".")[1:]
-    chains = {
-        "conv": [f"layers.{index}.norm"], "squeeze": [f"layers.{index}.squeeze_norm"],
-        "expand1x1": [f"layers.{index}.expand1x1_norm"], "expand3x3": [f"layers.{index}.expand3x3_norm"],
-        "expand": [f"layers.{index}.expand_norm", f"layers.{index}.depthwise_norm"],
-        "reduce": [path], "pointwise": [f"layers.{index}.pointwise_norm"]}[role]
-    following = f"layers.{int(index) + 1}"
-    if role in ("conv", "pointwise") and f"{following}.pointwise" in modules:
-        chains = [*chains, f"{following}.depthwise_norm"]
-    if role == "conv" and f"{following}.project_norm" in modules:
-        chains = [*chains, *(f"layers.{i}.project_norm" for i in (1, 2))]
-    return chains
+def check_masking(whole: nn.Module, at: Site, method) -> None:
+    """Removal from a copy of the whole network computes what masking does, unless it leaves a part of a concatenation nothing."""
+    network, channels, x = copy.deepcopy(whole), method.removed(at), torch.randn(4, *SHAPE)
+    try:
+        remove_channels(network, [(at.path, method)], at.calibration)
+    except SpaceError as refused:
+        assert "would lose all of them" in str(refused) and any(name.endswith("expand3x3") for name, _ in whole.named_modules())
+        return
+    assert network.get_submodule(at.path).out_channels == at.layer.out_channels - len(channels)
+    torch.testing.assert_close(network.eval()(x), Masked(trace(whole), at.path, channels, x).run(x), rtol=1e-5, atol=1e-5)
 
 
-def _silence(layer: nn.Module, channels: list[int]) -> None:
-    with torch.no_grad():
-        layer.weight[channels] = 0
-        layer.bias[channels] = 0
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("block", BLOCKS)
+def test_removal_equals_masking(block, name, warm):
+    """Of each layer of each block, through residuals, gates, concatenations and depthwise convolutions, to 1e-5."""
+    method = parse("compression", name)
+    for text in networks(block):
+        whole = trained(text, warm, half_faint)
+        for path in removable(text):
+            at = site(whole, path)
+            assert 0 < len(method.removed(at)) < at.layer.out_channels
+            check_masking(whole, at, method)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_removal_of_any_channels_equals_masking(warm, data):
+    text = data.draw(st.sampled_from([text for block in BLOCKS for text in networks(block)]))
+    network = trained(text, warm)
+    at = site(network, data.draw(st.sampled_from(removable(text))))
+    channels = st.lists(st.integers(0, at.layer.out_channels - 1), unique=True, max_size=at.layer.out_channels - 1)
+    check_masking(network, at, Chosen(data.draw(channels)))
+
+
+def test_a_removal_that_would_leave_a_part_of_a_concatenation_nothing_is_refused(warm):
+    network = trained("conv:8/1 fire-bypass_simple:8/1 classifier:5/1", warm)
+    with pytest.raises(SpaceError, match="layers.0.conv: a layer whose outputs are added to its own would lose all of them"):
+        remove_channels(network, [("layers.0.conv", Chosen([0, 1, 2, 3]))], Calibration.unlabelled(torch.randn(1, *SHAPE)))
 
 
 def test_l1_removes_the_filters_of_smallest_norm():
