@@ -84,7 +84,7 @@ def _card(scorer, row: dict[str, Any], source: Path) -> dict[str, Any]:
 
 def _grown(candidate: str, plain: dict[str, int]) -> list[str]:
     """Tensors of entropy-coded layers that are stored as they are, since their codes would be larger."""
-    below = tuple(f"{path}." for path in coded(Candidate.parse(candidate)))
+    below = tuple(f"{path}." for path in coded(Candidate.parse(candidate).chains))
     return [name for name in plain if below and name.startswith(below)]
 
 

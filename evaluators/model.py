@@ -79,7 +79,7 @@ def _candidate(text: str, shape: tuple[int, ...]):
     candidate, images = Candidate.parse(text), torch.randn(4, *shape[1:])
     network = settled(build(candidate, shape[1:]), images)
     if compressed(candidate):
-        network = freeze(prepare(network, candidate, Calibration.unlabelled(images), lambda n: settled(n, images)))
+        network = freeze(prepare(network, candidate.chains, Calibration.unlabelled(images), lambda n: settled(n, images)))
     return network
 
 

@@ -54,7 +54,7 @@ def trained(candidate: Candidate, rung: Rung, lessons: Lessons, seed: int):
         seconds += _dense(network, candidate, rung, lessons, seed)
     if compressed(candidate):
         warmed = partial(warm, dataset=lessons.dataset, batch=lessons.settings.batch, seed=seed)
-        network = prepare(network, candidate, calibration(lessons.dataset, seed), warmed)
+        network = prepare(network, candidate.chains, calibration(lessons.dataset, seed), warmed)
     seconds += _compressed(network, candidate, rung, lessons, seed + 1)
     return freeze(network), seconds
 
@@ -103,7 +103,7 @@ def _train(network, candidate: Candidate, rung: Rung, lessons: Lessons, phase: s
 
     recipes = taught(candidate) if rung.inherits else candidate.recipes
     if phase == "dense":
-        recipes = (*recipes, *before(candidate))
+        recipes = (*recipes, *before(candidate.chains))
     kept = _kept(lessons.folder, phase, f"{candidate} {rung} {seed} {schedule}")
     return train(network, lessons.dataset, schedule, seed, recipes, lessons.teacher, kept)
 
@@ -137,7 +137,7 @@ def untrained(candidate: Candidate, dataset, settings):
 
     network = build(candidate, dataset.shape)
     if compressed(candidate):
-        network = prepare(network, candidate, calibration(dataset, 0), lambda n: warm(n, dataset, settings.batch, 0, count=1))
+        network = prepare(network, candidate.chains, calibration(dataset, 0), lambda n: warm(n, dataset, settings.batch, 0, count=1))
     return freeze(network)
 
 

@@ -133,7 +133,7 @@ class Scorer:
         return metrics
 
     def _subject(self, candidate: Candidate, network, folder: Path | None) -> Subject:
-        return Subject(network, export_program(network, self.dataset), self.dataset, coded(candidate),
+        return Subject(network, export_program(network, self.dataset), self.dataset, coded(candidate.chains),
                        lambda: self._timing(folder))
 
     def _timing(self, folder: Path) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def save(network: "fx.GraphModule", program: "ExportedProgram", candidate: Candi
     from spaces.huffman import write
 
     (folder / "candidate.txt").write_text(f"{candidate}\n")
-    write({name: tensor.numpy() for name, tensor in network.state_dict().items()}, coded(candidate), folder)
+    write({name: tensor.numpy() for name, tensor in network.state_dict().items()}, coded(candidate.chains), folder)
     torch.export.save(program, folder / "model.pt2")
 
 

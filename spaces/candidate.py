@@ -79,6 +79,11 @@ class Candidate:
         """12 hexadecimal digits of the text's SHA-256: the name of its directory."""
         return hashlib.sha256(str(self).encode()).hexdigest()[:12]
 
+    @property
+    def chains(self) -> dict[str, Chain]:
+        """Its compressions by the path of the layer in the network that `spaces.build.build` gives."""
+        return {f"layers.{number}.{role}": chain for number, layer in enumerate(self.layers) for role, chain in layer.compressions}
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """The candidate that a line spells. SpaceError shows the part that cannot be read."""

@@ -7,14 +7,13 @@ Norms then come back for the training to come (`spaces.norms`).
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import fx, nn
 
-from spaces.build import Network
-from spaces.candidate import Candidate
+from spaces.candidate import Chain
 from spaces.gene import SpaceError, placed
 from spaces.integer_sums import give_types
 from spaces.method import FACTORISE, QUANTISE, SPARSIFY, STORE, STRUCTURE, Compression
@@ -24,28 +23,28 @@ from spaces.site import Calibration, Site
 from spaces.trace import finite, trace
 
 Choice = tuple[str, Compression]
+Chains = Mapping[str, Chain]
 
 
-def prepare(network: Network, candidate: Candidate, calibration: Calibration,
-            warm: Callable[[nn.Module], None]) -> fx.GraphModule:
-    """The network with its candidate's compressions in place, ready to be trained on, then frozen.
+def prepare(network: nn.Module, chains: Chains, calibration: Calibration, warm: Callable[[nn.Module], None]) -> fx.GraphModule:
+    """The network with compressions in place, ready to be trained on, then frozen.
 
-    calibration: images that methods may look at. warm: runs training images through a network in
+    chains: by the path of a layer, what is done to it. calibration: images that methods may look at. warm: runs training images through a network in
     training mode, which sets batch-norm statistics and activation ranges. SpaceError names the layer
     that cannot be compressed as asked. `network` is used up.
     """
-    sites = list(_sites(candidate, STRUCTURE))
+    sites = list(_sites(chains, STRUCTURE))
     if sites:
         remove_channels(network, sites, calibration)
         warm(network)
     traced = trace(network)
     norms, graph = norms_of(traced), fold_norms(traced)
     for phase in (FACTORISE, SPARSIFY, QUANTISE):
-        prepared = (pair for path, method in _sites(candidate, phase) for pair in _prepared(graph, path, method, calibration))
+        prepared = (pair for path, method in _sites(chains, phase) for pair in _prepared(graph, path, method, calibration))
         # Quantised layers have no ranges yet, so that nothing could be seen behind them: these are put in place together.
         for target, module in list(prepared) if phase == QUANTISE else prepared:
             graph.set_submodule(target, module)
-    quantised = any(_sites(candidate, QUANTISE))
+    quantised = any(_sites(chains, QUANTISE))
     if quantised:
         give_types(graph)
     if put_back(graph, norms) or quantised:
@@ -53,9 +52,9 @@ def prepare(network: Network, candidate: Candidate, calibration: Calibration,
     return graph
 
 
-def before(candidate: Candidate) -> "list[Before]":
-    """What its compressions do in the training before they are applied."""
-    return [Before(path, method) for phase in range(STORE) for path, method in _sites(candidate, phase)]
+def before(chains: Chains) -> "list[Before]":
+    """What compressions do in the training before they are applied."""
+    return [Before(path, method) for phase in range(STORE) for path, method in _sites(chains, phase)]
 
 
 @dataclass(frozen=True)
@@ -70,9 +69,9 @@ class Before:
         return self.method.before(run.network.get_submodule(self.path), run) or Hooks()
 
 
-def coded(candidate: Candidate) -> tuple[str, ...]:
+def coded(chains: Chains) -> tuple[str, ...]:
     """The paths of the layers whose stored tensors are entropy coded."""
-    return tuple(path for path, _ in _sites(candidate, STORE))
+    return tuple(path for path, _ in _sites(chains, STORE))
 
 
 def remove_channels(network: nn.Module, sites: list[Choice], calibration: Calibration) -> None:
@@ -121,10 +120,8 @@ def _check_agreement(first: Choice, second: Choice) -> None:
                          " to its own; ask for the same share or for one of the two")
 
 
-def _sites(candidate: Candidate, phase: int) -> Iterator[Choice]:
-    for index, layer in enumerate(candidate.layers):
-        for role, chain in layer.compressions:
-            yield from ((f"layers.{index}.{role}", method) for method in chain if method.PHASE == phase)
+def _sites(chains: Chains, phase: int) -> Iterator[Choice]:
+    return ((path, method) for path, chain in chains.items() for method in chain if method.PHASE == phase)
 
 
 def _prepared(graph: fx.GraphModule, path: str, method: Compression, calibration: Calibration) -> Iterator[tuple[str, nn.Module]]:

@@ -132,7 +132,7 @@ class _Bench:
         image = self.dataset.normalised(self.dataset.test.images[:1])
         times = worker.call(beside, FOLDER / "none", folder, target.name, image.numpy(), timeout_s=LIMIT_S)
         return {"accuracy": evaluate(frozen, self.dataset.test, self.dataset), "multiplications": multiplications(frozen, image),
-                **StoredBytes().evaluate(Subject(frozen, program, self.dataset, coded(candidate), dict)), **times}
+                **StoredBytes().evaluate(Subject(frozen, program, self.dataset, coded(candidate.chains), dict)), **times}
 
     def deployed(self, token: str):
         """The network after its part of the training."""
@@ -148,9 +148,9 @@ class _Bench:
         candidate, network, table = candidate_of(token), copy.deepcopy(self.network), self.study.train
         recipes = [parse("recipes", token)] if token.partition("-")[0] in names("recipes") else []
         rate = table.finetune_learning_rate
-        train(network, self.dataset, self.schedule(BEFORE, rate), 0, [*recipes, *before(candidate)])
+        train(network, self.dataset, self.schedule(BEFORE, rate), 0, [*recipes, *before(candidate.chains)])
         if compressed(candidate):
-            network = prepare(network, candidate, calibration(self.dataset, 0), partial(warm, dataset=self.dataset, batch=table.batch, seed=0))
+            network = prepare(network, candidate.chains, calibration(self.dataset, 0), partial(warm, dataset=self.dataset, batch=table.batch, seed=0))
         train(network, self.dataset, self.schedule(AFTER, rate), 1, recipes)
         return freeze(network)
 

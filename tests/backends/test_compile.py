@@ -44,7 +44,7 @@ def program(text: str, shape=(3, 15, 15)):
             [network(images) for _ in range(5)]
     network = build(candidate, shape)
     warm(network)
-    return torch.export.export(freeze(prepare(network, candidate, Calibration.unlabelled(images[:2]), warm)), (images[:1],))
+    return torch.export.export(freeze(prepare(network, candidate.chains, Calibration.unlabelled(images[:2]), warm)), (images[:1],))
 
 
 def compiled(exported, folder):

@@ -34,9 +34,9 @@ def subject(text: str, shape=(3, 16, 16)):
     network = build(candidate, shape)
     if any(layer.compressions for layer in candidate.layers):
         warm(network)
-        network = prepare(network, candidate, Calibration.unlabelled(images[:2]), warm)
+        network = prepare(network, candidate.chains, Calibration.unlabelled(images[:2]), warm)
     frozen = freeze(network)
-    return SimpleNamespace(network=frozen, program=torch.export.export(frozen, (images[:1],)), coded=coded(candidate))
+    return SimpleNamespace(network=frozen, program=torch.export.export(frozen, (images[:1],)), coded=coded(candidate.chains))
 
 
 @pytest.mark.parametrize("evaluator", evaluators(), ids=lambda e: e.METRIC)

@@ -40,7 +40,7 @@ def test_the_example_is_listed_and_removes_what_is_zero_most_often(added, warm):
     warm(SHAPE)(network)
     network.layers[1].squeeze_norm.bias.data[:] = torch.tensor([3.0, -3.0])
     before = network.layers[1].squeeze.weight.detach().clone()
-    graph = prepare(network, candidate, Calibration.unlabelled(torch.randn(32, *SHAPE)), warm(SHAPE))
+    graph = prepare(network, candidate.chains, Calibration.unlabelled(torch.randn(32, *SHAPE)), warm(SHAPE))
     shrunk = graph.get_submodule("layers.1.squeeze").weight
     assert shrunk.shape[0] == 1 and graph.get_submodule("layers.1.expand3x3").layer.out_channels == 6
     factors = (shrunk[0] / before[0]).flatten()
@@ -61,4 +61,4 @@ def test_where_it_cannot_work_the_layer_is_named(added, warm):
     network = build(candidate, SHAPE)
     warm(SHAPE)(network)
     with pytest.raises(SpaceError, match="layers.1.project: zero_maps: no output is ever zero"):
-        prepare(network, candidate, Calibration.unlabelled(torch.randn(4, *SHAPE)), warm(SHAPE))
+        prepare(network, candidate.chains, Calibration.unlabelled(torch.randn(4, *SHAPE)), warm(SHAPE))

@@ -35,7 +35,7 @@ def prepared(text: str, warm, shape=SHAPE):
     candidate = Candidate.parse(text)
     network = build(candidate, shape)
     warm(shape)(network)
-    return prepare(network, candidate, Calibration.unlabelled(torch.randn(2, *shape)), warm(shape))
+    return prepare(network, candidate.chains, Calibration.unlabelled(torch.randn(2, *shape)), warm(shape))
 
 
 CASES = [(name, kind) for name in names("compression") for kind in load("compression", name).APPLIES
@@ -67,7 +67,7 @@ def test_a_method_trains_and_freezes_to_what_was_trained(name, kind, tail, warm)
 def test_a_method_changes_what_is_stored(name, kind, warm):
     def stored(chain):
         state = freeze(prepared(line(kind, chain), warm)).state_dict()
-        return sum(stored_bytes({n: t.numpy() for n, t in state.items()}, coded(Candidate.parse(line(kind, chain)))).values())
+        return sum(stored_bytes({n: t.numpy() for n, t in state.items()}, coded(Candidate.parse(line(kind, chain)).chains)).values())
     assert stored(TOKENS.get(name, name)) < stored("none")
 
 
@@ -190,7 +190,7 @@ def test_weights_that_are_not_finite_name_their_layer(token, width, value, warm)
     network = build(candidate, SHAPE)
     network.get_submodule("layers.1.project").weight.data[3, 4] = value
     with pytest.raises(SpaceError, match="layers.1.project: the trained weights are not finite"):
-        prepare(network, candidate, Calibration.unlabelled(torch.randn(2, *SHAPE)), warm(SHAPE))
+        prepare(network, candidate.chains, Calibration.unlabelled(torch.randn(2, *SHAPE)), warm(SHAPE))
 
 
 @pytest.mark.parametrize("token", ["svd-rank8", "tensor_train-rank4", "kronecker-terms2"])

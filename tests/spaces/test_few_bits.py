@@ -188,4 +188,4 @@ def test_a_scale_that_is_zero_or_not_finite_names_layer_and_channel(token, value
 def test_signs_of_masked_weights_are_refused_with_the_layer(warm):
     candidate, shape = Candidate.parse("conv:8/1 [*=magnitude-keep0.5+signs] classifier:5/1"), (3, 8, 8)
     with pytest.raises(SpaceError, match=r"^layers.0.conv: signs: the weights are masked.*ternary"):
-        prepare(build(candidate, shape), candidate, Calibration.unlabelled(torch.randn(2, *shape)), warm(shape))
+        prepare(build(candidate, shape), candidate.chains, Calibration.unlabelled(torch.randn(2, *shape)), warm(shape))

@@ -18,7 +18,7 @@ def frozen(text: str, warm):
     candidate = Candidate.parse(text)
     network = build(candidate, SHAPE)
     warm(SHAPE)(network)
-    graph = prepare(network, candidate, Calibration.unlabelled(torch.randn(2, *SHAPE)), warm(SHAPE))
+    graph = prepare(network, candidate.chains, Calibration.unlabelled(torch.randn(2, *SHAPE)), warm(SHAPE))
     return graph, freeze(graph)
 
 

@@ -23,7 +23,7 @@ def prepared(chain: str, warm):
     candidate = Candidate.parse(NETWORK.format(chain))
     network = build(candidate, SHAPE)
     warm(SHAPE)(network)
-    return prepare(network, candidate, Calibration.unlabelled(torch.randn(2, *SHAPE)), warm(SHAPE))
+    return prepare(network, candidate.chains, Calibration.unlabelled(torch.randn(2, *SHAPE)), warm(SHAPE))
 
 
 def trained(graph, rate: float = 0.1):
