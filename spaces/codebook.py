@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from spaces.gene import SpaceError
 from spaces.ops.unpack_codebook import decode, rows
 from spaces.prepared import Packed, bitmap
 
@@ -54,9 +55,11 @@ def share(layer: nn.Module, codes: torch.Tensor, sizes: tuple[int, int, int], ma
 
 
 def mask_of(layer: nn.Module) -> torch.Tensor | None:
-    """The mask that an earlier compression put on the layer's weights; None if there is none."""
-    masks = [module.mask for module in layer.modules() if getattr(module, "mask", None) is not None]
-    return masks[-1] if masks else None
+    """The mask that an earlier compression put on the layer's weights; None if there is none. SpaceError if training will change it."""
+    masks = [module for module in layer.modules() if getattr(module, "mask", None) is not None]
+    if masks and hasattr(masks[-1], "hooks"):
+        raise SpaceError("training changes which weights are kept, and a codebook's codes are given to those kept now; take one of the two")
+    return masks[-1].mask if masks else None
 
 
 def sub_vectors(weight: torch.Tensor, length: int) -> torch.Tensor:

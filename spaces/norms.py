@@ -90,7 +90,8 @@ def taken_up(layer: nn.Module, norm: nn.BatchNorm2d) -> nn.Module:
     weight = inner.parametrizations.weight.original if parametrize.is_parametrized(inner, "weight") else inner.weight
     factor, shift = torch.rsqrt(norm.running_var + norm.eps) * (norm.weight if norm.affine else 1), norm.bias if norm.affine else 0
     with torch.no_grad():
-        # From whole steps, so that rounding those of the scaled weights gives the same again.
-        weight.copy_((whole.realised() if whole is not inner else weight) * by_channel(factor, weight))
+        # Of what it computes with: from whole steps, so that rounding those of the scaled weights gives the same again, and from masked
+        # weights, so that a mask that follows their size does too.
+        weight.copy_((whole.realised() if whole is not inner else inner.weight) * by_channel(factor, weight))
         inner.bias = nn.Parameter((bias_of(inner) - norm.running_mean) * factor + shift)
     return whole
