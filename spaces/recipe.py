@@ -80,6 +80,10 @@ class Hooks:
         """Epochs at which something else begins to be learnt: the schedule begins anew there, warm-up and momentum included."""
         return ()
 
+    def rate(self, epoch: int) -> float:
+        """The share of the run's learning rate in the stage that begins at an epoch. Those of several recipes are multiplied."""
+        return 1.0
+
     def parameters(self) -> list:
         """Parameters beside the network's that are trained and then forgotten."""
         return []

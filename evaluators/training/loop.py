@@ -69,9 +69,10 @@ class _Training:
     def _begin_stage(self, epoch: int) -> None:
         """The optimiser and its pace for the stage that an epoch belongs to."""
         first, end = next(pair for pair in pairwise(self.stages) if epoch < pair[1])
-        steps = replace(self.schedule, epochs=end - first).steps(len(self.dataset.train))
-        self.optimiser = optimiser_of(self.network, [p for hooks in self.hooks for p in hooks.parameters()], self.schedule)
-        self.pace = pace_of(self.optimiser, self.schedule, steps)
+        rate = self.schedule.learning_rate * math.prod(hooks.rate(first) for hooks in self.hooks)
+        stage = replace(self.schedule, epochs=end - first, learning_rate=rate)
+        self.optimiser = optimiser_of(self.network, [p for hooks in self.hooks for p in hooks.parameters()], stage)
+        self.pace = pace_of(self.optimiser, stage, stage.steps(len(self.dataset.train)))
 
     def one_epoch(self) -> None:
         """Every training image once."""

@@ -53,7 +53,8 @@ def test_surgery_begins_with_the_bands_of_the_paper():
     t = np.sort(size, axis=None)[::-1][480]
     c = (t - size.mean()) / size.std()
     assert c == pytest.approx((1.2816 - math.sqrt(2 / math.pi)) / math.sqrt(1 - 2 / math.pi), abs=0.1), "that of a half-normal quantile"
-    np.testing.assert_array_equal(layer.weight.detach().numpy(), weight.numpy() * (size > np.float32(0.9 * max(size.mean() + c * size.std(), 0))))
+    low = np.float32(0.9 * max(size.mean() + c * size.std(), 0))
+    np.testing.assert_array_equal(layer.weight.detach().numpy(), weight.numpy() * (size > low))
 
 
 @pytest.mark.parametrize("tail", [(), (nn.ReLU(), nn.Linear(9, 3))])
