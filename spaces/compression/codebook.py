@@ -12,8 +12,6 @@ from spaces.block import CONV, DENSE, DEPTHWISE, POINTWISE
 from spaces.gene import check_range
 from spaces.method import QUANTISE, Compression
 
-ROUNDS = 100
-
 
 @dataclass(frozen=True)
 class Codebook(Compression):
@@ -30,40 +28,10 @@ class Codebook(Compression):
         check_range("codebook bits", self.bits, 1, 8)
 
     def prepare(self, layer):
+        from spaces.clusters import clusters, nearest
         from spaces.codebook import mask_of, share
 
         mask, weight = mask_of(layer), layer.weight.detach()
         centroids = clusters(weight.flatten() if mask is None else weight[mask != 0], 2**self.bits)
         codes = nearest(weight.flatten(), centroids).view(*weight.shape[:2], -1)
         return share(layer, codes, (1, len(centroids), 1), mask)
-
-
-def clusters(values, count: int):
-    """The centroids of one-dimensional k-means, ascending; values that are no more than `count` different ones are the
-    centroids themselves. A centroid that loses all its values moves to the value farthest from its own. values float32 [n],
-    n > 0."""
-    import torch
-
-    different = values.unique()
-    if len(different) <= count:
-        return different
-    centroids = torch.linspace(float(different[0]), float(different[-1]), count)
-    for _ in range(ROUNDS):
-        codes = nearest(values, centroids)
-        sizes = torch.bincount(codes, minlength=count)
-        sums = torch.zeros(count, dtype=torch.float64).index_add_(0, codes, values.double())
-        distance = (different - centroids[nearest(different, centroids)]).abs()
-        moved = torch.where(sizes > 0, sums / sizes, 0).float()
-        moved[sizes == 0] = different[distance.topk(int((sizes == 0).sum())).indices]
-        moved = moved.sort().values
-        if torch.equal(moved, centroids):
-            break
-        centroids = moved
-    return centroids
-
-
-def nearest(values, centroids):
-    """The number of each value's nearest centroid (ascending); int64 [n]."""
-    import torch
-
-    return torch.bucketize(values, (centroids[1:] + centroids[:-1]) / 2)

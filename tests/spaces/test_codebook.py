@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import spaces.ops
+from spaces.clusters import clusters
 from spaces.codebook import mask_of
-from spaces.compression.codebook import clusters
 from spaces.gene import SpaceError, parse
 from spaces.prepared import stored_form
 
