@@ -71,9 +71,9 @@ def with_levels(layer: nn.Module, name: str, levels: Callable[[torch.Tensor, tor
 
 
 def sizes_of(weight: torch.Tensor) -> torch.Tensor:
-    """f above, [outputs]; 1 for a channel of zeros."""
+    """f above, [outputs]; 0 for a channel of zeros, which gives its bias whatever its weights become."""
     size = weight.abs().flatten(1).sum(1) / (weight != 0).flatten(1).sum(1).clamp(min=1)
-    return unless_zero(size / size[size > 0].mean())
+    return size / size[size > 0].mean()
 
 
 def latent_of(levels: Levels, network: nn.Module) -> nn.Parameter:
@@ -89,6 +89,6 @@ def _sizes_apart(layer: nn.Conv2d) -> nn.Sequential:
     with torch.no_grad():
         behind.weight.copy_(size.view(-1, 1, 1, 1))
         behind.bias.copy_(bias_of(layer))
-        weight.div_(by_channel(size, weight))
+        weight.div_(by_channel(unless_zero(size), weight))
     layer.bias = None
     return nn.Sequential(layer, behind)

@@ -11,7 +11,7 @@ from spaces.norms import takes_up
 from tests.spaces.test_norms import SHAPE, norms, prepared, trained
 
 # Bits of a stored weight, and numbers in the table.
-FORMATS = {"ttq": (2, 3)}
+FORMATS = {"ttq": (2, 3), "binary_connect": (1, 2), "inq": (5, 17), "inq-bits4": (4, 9), "inq-bits3": (3, 5), "inq-bits2": (2, 3)}
 
 
 def channels() -> nn.Conv2d:
@@ -37,9 +37,16 @@ def test_channels_are_brought_to_one_size_and_get_their_own_back(token):
     assert torch.equal(pair[1].bias, bias) and pair[0].bias is None
 
 
+@pytest.mark.parametrize("token", FORMATS)
+def test_a_channel_of_zeros_gives_its_bias(token):
+    layer, x = channels(), torch.randn(2, 6, 5, 5)
+    out = parse("compression", token).prepare(layer).eval()(x)
+    assert bool((out[:, 2] == out[0, 2, 0, 0]).all())
+
+
 def test_sizes_are_those_of_weights_that_are_not_zero():
     weight = torch.tensor([[1.0, -1, 0, 0], [3, 3, -3, 3], [0, 0, 0, 0]])
-    assert sizes_of(weight).tolist() == [0.5, 1.5, 1.0]
+    assert sizes_of(weight).tolist() == [0.5, 1.5, 0.0]
 
 
 @pytest.mark.parametrize("token", FORMATS)
@@ -104,7 +111,7 @@ def test_latent_weights_that_are_not_finite_name_their_layer(token, value):
         freeze(nn.Sequential(layer))
 
 
-@pytest.mark.parametrize("token", ["ttq"])
+@pytest.mark.parametrize("token", ["ttq", "inq-bits3"])
 def test_masked_weights_stay_zero_and_are_stored_by_a_bitmap_where_that_is_smaller(token, warm):
     torch.manual_seed(0)
     layer = parse("compression", "magnitude-keep0.1").prepare(nn.Linear(64, 40))
