@@ -71,16 +71,23 @@ class IntegerLayer(AffineRange):
         self.layer, self.steps = layer, steps
 
     def forward(self, x):
-        x = super().forward(x)
-        weight = StraightThrough.apply(self.layer.weight, self.realised())
+        x, weight = super().forward(x), self.learnt()
         if isinstance(self.layer, nn.Linear):
             return nn.functional.linear(x, weight, self.layer.bias)
         return nn.functional.conv2d(x, weight, self.layer.bias, **geometry(self.layer))
 
+    def learnt(self) -> torch.Tensor:
+        """The weights that the layer computes with, as they learn."""
+        return StraightThrough.apply(self.layer.weight, self.realised())
+
     def realised(self) -> torch.Tensor:
         """The weights that the layer computes with."""
-        weight, scale = self.layer.weight.detach(), self.weight_scale()
-        return self.steps.round(weight, scale) * by_channel(scale, weight)
+        scale = self.weight_scale()
+        return self.whole(scale) * by_channel(scale, self.layer.weight)
+
+    def whole(self, scale: torch.Tensor) -> torch.Tensor:
+        """The weights in steps of that scale."""
+        return self.steps.round(self.layer.weight.detach(), scale)
 
     def weight_scale(self) -> torch.Tensor:
         """float32 [outputs]: one step of each channel's weights."""
@@ -90,7 +97,7 @@ class IntegerLayer(AffineRange):
         """See `Prepared`. SpaceError if a channel's scale is zero or not finite, or sums could overflow."""
         wanted, scale = self.wanted(), self.weight_scale()
         self._check_scale(scale)
-        weight, bias = self.steps.round(self.layer.weight.detach(), scale).to(torch.int8), bias_of(self.layer)
+        weight, bias = self.whole(scale).to(torch.int8), bias_of(self.layer)
         weight, scale = _without_lost(weight, bias, scale, wanted)
         with placed(self.steps.name):
             tensors, arguments = integer_form(weight, bias, scale, wanted, given, low, high)

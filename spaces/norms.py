@@ -3,7 +3,8 @@
 Compression works on the weights that are deployed, so norms are folded first (Jacob et al., 2018, section 3.2). A network without any
 bears only a low rate, and what compression does to the statistics of its channels goes uncorrected. So each layer that had a norm gets
 one back that starts as nothing: it gives the mean and deviation that the first one gave. What it learns is a factor and a shift a
-channel, which the layer takes up when it is frozen, if its weights keep their form when a channel is scaled.
+channel, which the layer takes up when it is frozen, if its weights keep their form when a channel is scaled, or if it has `absorb(factor)`
+to scale channels by.
 """
 
 import copy
@@ -78,7 +79,7 @@ def takes_up(layer: nn.Module) -> bool:
     if isinstance(layer, nn.Sequential):
         return takes_up(layer[-1])
     if isinstance(layer, IntegerLayer):
-        return layer.steps.homogeneous and takes_up(layer.layer)
+        return (layer.steps.homogeneous or hasattr(layer, "absorb")) and takes_up(layer.layer)
     masks = layer.parametrizations.weight if parametrize.is_parametrized(layer, "weight") else ()
     return isinstance(layer, nn.Conv2d) and all(isinstance(mask, Mask) for mask in masks)
 
@@ -90,8 +91,11 @@ def taken_up(layer: nn.Module, norm: nn.BatchNorm2d) -> nn.Module:
     weight = inner.parametrizations.weight.original if parametrize.is_parametrized(inner, "weight") else inner.weight
     factor, shift = torch.rsqrt(norm.running_var + norm.eps) * (norm.weight if norm.affine else 1), norm.bias if norm.affine else 0
     with torch.no_grad():
-        # Of what it computes with: from whole steps, so that rounding those of the scaled weights gives the same again, and from masked
-        # weights, so that a mask that follows their size does too.
-        weight.copy_((whole.realised() if whole is not inner else inner.weight) * by_channel(factor, weight))
+        if hasattr(whole, "absorb"):
+            whole.absorb(factor)
+        else:
+            # Of what it computes with: from whole steps, so that rounding those of the scaled weights gives the same again, and from masked
+            # weights, so that a mask that follows their size does too.
+            weight.copy_((whole.realised() if whole is not inner else inner.weight) * by_channel(factor, weight))
         inner.bias = nn.Parameter((bias_of(inner) - norm.running_mean) * factor + shift)
     return whole

@@ -35,7 +35,7 @@ def prepared(text: str, digits: Dataset, epochs: int = 3):
     candidate = Candidate.parse(text)
     network = build(candidate, digits.shape)
     train(network, digits, replace(FAST, epochs=epochs), 0)
-    return prepare(network, candidate, calibration(digits, 0), partial(warm, dataset=digits, batch=64, seed=0))
+    return prepare(network, candidate.chains, calibration(digits, 0), partial(warm, dataset=digits, batch=64, seed=0))
 
 
 def masks(graph) -> list[torch.Tensor]:

@@ -154,8 +154,8 @@ def test_a_whole_chain_is_pruned_quantised_and_coded_and_stores_less_at_each_ste
         candidate = Candidate.parse(f"conv:16/2 conv:32/1 [conv={chain}] classifier:5/1")
         network = build(candidate, shape)
         warm(shape)(network)
-        state = freeze(prepare(network, candidate, Calibration.unlabelled(torch.randn(40, *shape)), warm(shape))).state_dict()
-        sizes.append(sum(stored_bytes({name: tensor.numpy() for name, tensor in state.items()}, coded(candidate)).values()))
+        state = freeze(prepare(network, candidate.chains, Calibration.unlabelled(torch.randn(40, *shape)), warm(shape))).state_dict()
+        sizes.append(sum(stored_bytes({name: tensor.numpy() for name, tensor in state.items()}, coded(candidate.chains)).values()))
     assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == len(sizes)
 
 

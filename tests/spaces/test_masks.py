@@ -212,7 +212,7 @@ def test_a_network_whose_masks_changed_in_training_deploys_to_what_it_computed(c
     candidate = Candidate.parse(f"conv:16/1 [*={chain}{tail}] mbconv-expand3:16/1 [*={chain}{tail}] classifier:5/1 [*={chain}{tail}]")
     network = build(candidate, SHAPE)
     warm(SHAPE)(network)
-    graph = prepare(network, candidate, Calibration.unlabelled(torch.randn(2, *SHAPE)), warm(SHAPE))
+    graph = prepare(network, candidate.chains, Calibration.unlabelled(torch.randn(2, *SHAPE)), warm(SHAPE))
     run = Run(graph, None, None, 1, 30)
     hooks = [module.hooks(run) for module in graph.modules() if hasattr(module, "hooks")]
     optimiser = torch.optim.SGD(graph.parameters(), 0.05, momentum=0.9)
