@@ -118,19 +118,10 @@ def shared(network):
 def unpacked(frozen) -> dict:
     """The weights that each convolution of a frozen network reads, by the layer's path."""
     import torch
-    from torch import fx
 
-    values: dict = {}
+    from spaces.unpacked import reads
 
-    class Recorder(fx.Interpreter):
-        def run_node(self, node):
-            values[node] = super().run_node(node)
-            return values[node]
-
-    with torch.no_grad():
-        Recorder(frozen).run(torch.zeros(1, 3, SIZE, SIZE))
-    convolutions = [node for node in frozen.graph.nodes if node.target is torch.ops.netwright.conv2d.default]
-    return {node.args[2].target.removesuffix(".bias"): values[node.args[1]] for node in convolutions}
+    return {read.path: read.weight for read in reads(frozen, torch.zeros(1, 3, SIZE, SIZE))}
 
 
 def _compiled(frozen, dense, target, folder: Path) -> dict:

@@ -178,23 +178,10 @@ def beside(dense: Path, folder: Path, target_name: str, image) -> dict:
 
 
 def multiplications(frozen, image) -> int:
-    """Of one inference, by weights that are not zero, as the deployed ops read them once unpacked."""
-    from torch import fx
+    """Of one inference, by weights that are not zero."""
+    from spaces.unpacked import reads
 
-    total = 0
-
-    class Counted(fx.Interpreter):
-        def call_function(self, target, arguments, keywords):
-            nonlocal total
-            out = super().call_function(target, arguments, keywords)
-            names = [argument.name for argument in target._schema.arguments] if hasattr(target, "_schema") else []
-            if "weight" in names and "bias" in names:
-                weight = arguments[names.index("weight")]
-                total += int((weight != 0).sum()) * out[0, 0].numel()
-            return out
-
-    Counted(frozen).run(image)
-    return total
+    return sum(int((read.weight != 0).sum()) * read.out[0, 0].numel() for read in reads(frozen, image))
 
 
 def _against(row: dict, dense: dict) -> dict:

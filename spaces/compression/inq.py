@@ -25,8 +25,11 @@ PORTIONS = {0.5: (0.5, 0.75, 0.875, 1.0), 0.3: (0.3, 0.6, 0.8, 1.0)}
 
 @dataclass(frozen=True)
 class INQ(Compression):
-    """Weights of powers of two. `start`: the share that is fixed first, 0.5 (then 0.75, 0.875, 1) or 0.3 (then 0.6, 0.8, 1);
-    `partition`: which weights are fixed first, the largest or any."""
+    """Weights of powers of two, fixed portion by portion while the rest trains.
+
+    `start`: the share that is fixed first, 0.5 (then 0.75, 0.875, 1) or 0.3 (then 0.6, 0.8, 1); `partition`: which weights are fixed first,
+    the largest or any.
+    """
 
     SOURCE: ClassVar[str] = "Zhou et al., 2017 [38]"
     PHASE: ClassVar[int] = QUANTISE

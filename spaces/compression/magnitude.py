@@ -19,8 +19,10 @@ from spaces.method import SPARSIFY, Compression
 
 @dataclass(frozen=True)
 class Magnitude(Compression):
-    """Zeroes the weights of smallest magnitude; `keep` is the share that stays, in place of which `quality` can be given; `rounds`: how
-    many times it prunes."""
+    """Zeroes the weights of smallest magnitude; `keep` is the share that stays.
+
+    `quality` can be given in its place; `rounds`: how many times it prunes.
+    """
 
     SOURCE: ClassVar[str] = "Han et al., 2015 [11]"
     PHASE: ClassVar[int] = SPARSIFY

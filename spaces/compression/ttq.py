@@ -22,8 +22,10 @@ from spaces.method import QUANTISE, Compression
 
 @dataclass(frozen=True)
 class TTQ(Compression):
-    """Weights of three values with two trained scales. `t`: the threshold as a share of the largest weight; `sparsity`: the share of zeros
-    instead, where it is not 0."""
+    """Weights of three values with two trained scales.
+
+    `t`: the threshold as a share of the largest weight; `sparsity`: the share of zeros instead, where it is not 0.
+    """
 
     SOURCE: ClassVar[str] = "Zhu et al., 2017 [37]"
     PHASE: ClassVar[int] = QUANTISE

@@ -20,8 +20,11 @@ TOLERANCE, ITERATIONS = 1e-9, 100  # of the iteration: the least change of the r
 
 @dataclass(frozen=True)
 class Tucker2(Compression):
-    """Small convolutions between 1x1 ones. `ratio`: the share of each mode's channels that is kept, 0 for the ranks of variational Bayes;
-    `weaken`: how much of what these would remove is removed."""
+    """Small convolutions between 1x1 ones, of ranks found by variational Bayes.
+
+    `ratio`: the share of each mode's channels that is kept instead, where it is not 0; `weaken`: how much of what variational Bayes would
+    remove is removed.
+    """
 
     SOURCE: ClassVar[str] = "Kim et al., 2016 [68]; Nakajima et al., 2013"
     PHASE: ClassVar[int] = FACTORISE
