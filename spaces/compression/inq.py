@@ -65,7 +65,7 @@ def nearest(weight, values):
     import torch
 
     bounds = (values[:-1] + values[1:]) / 2
-    return weight.sign() * values[torch.bucketize(weight.abs(), bounds, right=True)]
+    return weight.sign() * values[torch.bucketize(weight.abs().contiguous(), bounds, right=True)]
 
 
 def _module():

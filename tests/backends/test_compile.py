@@ -30,6 +30,8 @@ NETWORKS = {
               " classifier:5/1 [*=codebook-bits4]",
     "structured": "conv:16/1 mbconv-expand6:16/1 [expand=kronecker project=circulant] conv-kernel1:64/2 [*=tensor_train]"
                   " classifier:5/1 [*=circulant-block5]",
+    "levels": "conv:16/1 [*=ttq] mbconv-expand3:16/1 [expand=binary_connect depthwise=inq-bits3 project=dorefa-weights2-activations8]"
+              " conv:24/2 [*=inq] conv:24/1 [*=dorefa] classifier:5/1 [*=ttq]",
 }
 
 

@@ -168,6 +168,19 @@ def test_a_convolution_deploys_to_what_was_trained(weights, layer, shape):
     torch.testing.assert_close(freeze(nn.Sequential(pair))(x), expected, rtol=1e-5, atol=0.01 * float(expected.abs().max()))
 
 
+def test_layers_of_eight_bit_activations_hand_integers_to_each_other():
+    torch.manual_seed(0)
+    x = torch.rand(6, 3, 9, 9)
+    first = compressed("dorefa-weights3-activations8", nn.Conv2d(3, 8, 3), x)
+    second = compressed("dorefa-weights2-activations8", nn.Conv2d(8, 5, 3), first.eval()(x).relu().detach())
+    network = nn.Sequential(first, nn.ReLU(), second)
+    frozen = freeze(network)
+    called = [str(node.target).split(".")[1] for node in frozen.graph.nodes if node.op == "call_function"]
+    assert [name for name in called if not name.startswith("unpack")] == ["quantize", "int8_conv2d", "int8_conv2d"]
+    expected = network.eval()(x).detach()
+    torch.testing.assert_close(frozen(x), expected, rtol=0, atol=0.02 * float(expected.abs().max()))
+
+
 def test_norms_come_back_and_a_trained_network_deploys_to_what_it_computed(warm):
     graph, x = trained(positive("dorefa-weights2-activations4", warm)), torch.randn(32, *SHAPE)
     assert {"layers.1.depthwise_renorm", "layers.1.project_renorm"} <= set(norms(graph))
