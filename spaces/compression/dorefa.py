@@ -33,7 +33,7 @@ class DoReFa(Compression):
     SOURCE: ClassVar[str] = "Zhou et al., 2016 [35]"
     PHASE: ClassVar[int] = QUANTISE
     APPLIES: ClassVar[tuple[str, ...]] = (POINTWISE, CONV, DEPTHWISE, DENSE)
-    GAIN: ClassVar[str] = "bytes: a thirty-second for one bit, else (bits + 1) / 32; time: large dense layers from packed weights, else as int8"
+    GAIN: ClassVar[str] = "bytes: a thirty-second, or (bits + 1) / 32; time: large dense layers from packed weights, else as int8"
     SETTINGS: ClassVar[tuple[str, ...]] = ("dorefa-weights4", "dorefa-weights2", "dorefa")
     weights: int = 1
     activations: int = 2

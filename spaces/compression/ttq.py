@@ -8,8 +8,8 @@ With the threshold D = t max|w| over the layer's latent weights w, or the one th
 
 The scales start at the mean |w| of their sides. Their gradients are sums over many weights, so that a rate at which the weights learn
 would be far too high for them; what is trained is sqrt(n) times a scale, n the weights that began past the threshold, by which a scale
-moves as far as these weights would together, each for itself. Weights are stored as codes of two bits into the table of the three values, and
-computed with in floats; activations stay real.
+moves as far as these weights would together, each for itself. Weights are stored as codes of two bits into the table of the three
+values, and computed with in floats; activations stay real.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,6 @@
-"""Weights of few values in float networks: they are stored as codes, channels keep their sizes, norms come back and are gone when frozen."""
+"""Weights of few values in float networks: stored as codes, channels keep their sizes, norms come back and are gone when frozen."""
+
+import copy
 
 import pytest
 import torch
@@ -64,7 +66,6 @@ def test_a_channel_of_size_deploys_to_codes_and_what_was_trained(token):
 @pytest.mark.parametrize("layer, shape", [(nn.Conv2d(8, 12, 3, 2, 2, 2, groups=4, bias=False), (3, 8, 11, 13)),
                                           (nn.Conv2d(8, 8, (1, 3), padding=(0, 1), groups=8), (3, 8, 7, 5)), (nn.Linear(37, 11), (5, 37))])
 def test_the_weights_that_are_read_back_are_the_trained_ones_to_the_bit(token, layer, shape):
-    import copy
     prepared_layer = parse("compression", token).prepare(copy.deepcopy(layer)).eval()
     inner = prepared_layer if isinstance(layer, nn.Linear) else prepared_layer[0]
     form = inner.parametrizations.weight[0].pack(inner.weight.detach())
