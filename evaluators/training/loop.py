@@ -169,10 +169,20 @@ class _Training:
 
 
 def _mean_of(network: nn.Module, decay: float):
-    """The running mean of the weights and of what batch norms saw (Polyak and Juditsky, 1992); None without decay."""
+    """The running mean of the weights and of what batch norms saw (Polyak and Juditsky, 1992); None without decay. Whole numbers, such as
+    codes, have no mean: they are as they are."""
     from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
+    towards = get_ema_multi_avg_fn(decay)
+
+    def averaged(means: list[torch.Tensor], now: list[torch.Tensor], count) -> None:
+        if means[0].is_floating_point():
+            towards(means, now, count)
+        else:
+            for mean, value in zip(means, now):
+                mean.copy_(value)
+
+    return AveragedModel(network, multi_avg_fn=averaged, use_buffers=True) if decay else None
 
 
 def channels_last(images: torch.Tensor) -> torch.Tensor:

@@ -252,3 +252,10 @@ def test_a_run_with_hints_ends_with_finite_weights(digits):
     train(model, replace(digits, augment=("crop",)), replace(SHORT, epochs=5, learning_rate=0.05), 0, [parse("recipes", "hints")],
           network(3).eval())
     assert all(math.isfinite(float(p.abs().max())) for p in model.parameters())
+
+
+def test_whole_numbers_stay_as_they_are_where_weights_are_averaged(digits):
+    layers = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    layers.register_buffer("codes", torch.arange(256, dtype=torch.uint8))
+    train(layers, digits, replace(SHORT, ema=0.9), 0)
+    assert torch.equal(layers.codes, torch.arange(256, dtype=torch.uint8))
