@@ -1,7 +1,7 @@
 """How many bits each layer gets of a network's budget (Lin et al., 2016 [27], section 4).
 
 Of tensor i with b_i bits the signal-to-quantisation-noise ratio is, in dB, 10 log10 g_i = k_i b_i + d_i, and the noise that all bring to
-the network's outputs adds up (equation 9):
+the network's outputs adds up:
 
     1 / g = sum_i l_i,    l_i = 1 / g_i
 

@@ -4,6 +4,7 @@ In eval mode, and so when it is frozen, a layer has the weights that it would be
 gives the running mean of what it went through, of a mask too, a weight counts as kept that was kept in most of the steps that count.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -20,8 +21,11 @@ SETTLING = 0.9  # the share of a run after which a memory bound holds in every s
 
 def largest(weight: torch.Tensor, count: int) -> torch.Tensor:
     """A mask of the weights' shape, float32: ones at the `count` largest magnitudes, of equal ones the first."""
-    kept = weight.detach().abs().flatten().argsort(descending=True, stable=True)[:count]
-    return torch.zeros(weight.numel(), device=weight.device).index_fill(0, kept, 1).reshape(weight.shape)
+    size = weight.detach().abs().flatten()
+    least = size.kthvalue(len(size) - count + 1).values if count else math.inf
+    mask = (size > least).float()
+    mask[(size == least).nonzero().flatten()[:count - int(mask.count_nonzero())]] = 1
+    return mask.reshape(weight.shape)
 
 
 def under(mask: Mask, network: nn.Module) -> torch.Tensor:
@@ -76,8 +80,7 @@ class SplicedMask(Mask):
     def update(self, weight: torch.Tensor) -> None:
         """0 up to the lower threshold, 1 past the upper one, as it was in between."""
         size = weight.abs()
-        self.mask[(size <= self.low) & (size < size.max())] = 0
-        self.mask[size > self.high] = 1
+        self.mask.masked_fill_((size <= self.low) & (size < size.max()), 0).masked_fill_(size > self.high, 1)
 
     def hooks(self, run: Run) -> Hooks:
         """Its part in the training."""

@@ -1,4 +1,4 @@
-"""Memory bounded networks (Collins and Kohli, 2014 [88]): sparse training within a budget of bytes, by projection (section 3, l0).
+"""Memory bounded networks (Collins and Kohli, 2014 [88]): sparse training within a budget of bytes, by l0 projection.
 
 Every `every` steps of training a layer's weights are projected to the t largest, which is the nearest point of the set of weights with at
 most t that are not zero; between projections all of them learn, so that others can take a place among the t. t is the greatest number

@@ -14,6 +14,7 @@ from spaces.candidate import Candidate
 from spaces.compress import prepare
 from spaces.freeze import freeze
 from spaces.gene import SpaceError, parse
+from spaces.masks import largest
 from spaces.recipe import Run
 from spaces.site import Calibration
 
@@ -44,6 +45,18 @@ def hooks_of(layer: nn.Module, steps: int):
 def stored_bytes(layer: nn.Module) -> int:
     """Bytes of all tensors of the frozen layer."""
     return sum(tensor.nbytes for tensor in freeze(nn.Sequential(layer)).state_dict().values())
+
+
+@given(shape=st.lists(st.integers(1, 7), min_size=2, max_size=4), different=st.integers(1, 20), share=st.floats(0, 1),
+       seed=st.integers(0, 2**31))
+@settings(max_examples=100, deadline=None)
+def test_the_largest_are_those_of_a_stable_sort(shape, different, share, seed):
+    weight = np.random.default_rng(seed).integers(-different, different + 1, shape).astype("float32")
+    count, expected = round(share * weight.size), np.zeros(weight.size, "float32")
+    expected[np.argsort(-np.abs(weight), axis=None, kind="stable")[:count]] = 1
+    found = largest(torch.from_numpy(weight), count)
+    assert found.dtype == torch.float32
+    np.testing.assert_array_equal(found.numpy(), expected.reshape(shape))
 
 
 def test_surgery_begins_with_the_bands_of_the_paper():
