@@ -77,11 +77,11 @@ class Site:
 
     def _squares(self, given: torch.Tensor, out: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         """The batch's sum of the squares above."""
-        unfolded, total = _unfolded(self.layer, given.detach()), 0
+        patches, total = unfolded(self.layer, given.detach()), 0
         for column in _columns(logits.detach().softmax(1)):
             back, = torch.autograd.grad((logits * column).sum(), out, retain_graph=True)
-            back = back.reshape(len(back), unfolded.shape[1], -1, unfolded.shape[3])
-            total = total + torch.einsum("ngol,ngil->ngoi", back, unfolded).square().sum(0)
+            back = back.reshape(len(back), patches.shape[1], -1, patches.shape[3])
+            total = total + torch.einsum("ngol,ngil->ngoi", back, patches).square().sum(0)
         return total
 
     def _seen(self, of: Callable, together=torch.cat) -> torch.Tensor:
@@ -145,7 +145,7 @@ def _columns(p: torch.Tensor) -> Iterator[torch.Tensor]:
         yield weighted - p * weighted.sum(1, keepdim=True)
 
 
-def _unfolded(layer: nn.Module, given: torch.Tensor) -> torch.Tensor:
+def unfolded(layer: nn.Module, given: torch.Tensor) -> torch.Tensor:
     """The inputs that meet each weight of an output: [N, groups, weights, places]."""
     if isinstance(layer, nn.Linear):
         return given[:, None, :, None]

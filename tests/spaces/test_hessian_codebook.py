@@ -83,14 +83,16 @@ def test_values_without_curvature_divide_nothing_by_zero(seed, size, count, shar
 @pytest.mark.parametrize("layer", [nn.Linear(30, 20), nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2)])
 def test_a_centroid_is_where_a_numeric_search_finds_the_least_weighted_error(token, layer):
     torch.manual_seed(0)
-    layer, images = copy.deepcopy(layer), torch.randn(40, 30) if isinstance(layer, nn.Linear) else torch.randn(40, 4, 7, 7)
+    layer, images = copy.deepcopy(layer), torch.randn(40, *((30,) if isinstance(layer, nn.Linear) else (4, 7, 7)))
+    layer.reset_parameters()
     at = site(nn.Sequential(layer, nn.Flatten()), "0", images)
     weight, curvature = layer.weight.detach().double(), at.curvature.double()
     quantised = parse("compression", token).prepare_at(at).weight.detach()
     assert 2 <= len(quantised.unique()) <= 8
     for centroid in quantised.unique():
         w, h = weight[quantised == centroid].numpy(), curvature[quantised == centroid].numpy()
-        best = minimize_scalar(lambda c: float((h * (w - c) ** 2).sum() / h.sum()), bounds=(-1, 1), method="bounded", options={"xatol": 1e-9})
+        best = minimize_scalar(lambda c: float((h * (w - c) ** 2).sum() / h.sum()), bounds=(-1, 1), method="bounded",
+                               options={"xatol": 1e-9})
         assert float(centroid) == pytest.approx(best.x, abs=1e-5)
 
 
