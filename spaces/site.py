@@ -81,7 +81,7 @@ class Site:
         for column in _columns(logits.detach().softmax(1)):
             back, = torch.autograd.grad((logits * column).sum(), out, retain_graph=True)
             back = back.reshape(len(back), patches.shape[1], -1, patches.shape[3])
-            total = total + torch.einsum("ngol,ngil->ngoi", back, patches).square().sum(0)
+            total = total + _sum_of_squares(back, patches)
         return total
 
     def _seen(self, of: Callable, together=torch.cat) -> torch.Tensor:
@@ -143,6 +143,13 @@ def _columns(p: torch.Tensor) -> Iterator[torch.Tensor]:
     for mixture in mixtures:
         weighted = mixture * p.sqrt()
         yield weighted - p * weighted.sum(1, keepdim=True)
+
+
+def _sum_of_squares(back: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
+    """Over images, the squares of the sums over places of products: [groups, outputs, weights]."""
+    if patches.shape[3] == 1:  # of one place, the square of a product is a product of squares: no numbers for each image and weight
+        return torch.einsum("ngol,ngil->goi", back.square(), patches.square())
+    return torch.einsum("ngol,ngil->ngoi", back, patches).square().sum(0)
 
 
 def unfolded(layer: nn.Module, given: torch.Tensor) -> torch.Tensor:

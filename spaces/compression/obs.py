@@ -7,8 +7,9 @@ the Hessian
     H = mean of x x^T + damping I,
 
 the same for all outputs of a group, with x what meets the weights: a convolution's patches, a dense layer's inputs. Deletions and updates
-are `spaces.inverse_hessian`'s; the cheapest weight of the whole layer goes next. Biases stay. The others are trained on from the values
-that the updates give them; stored as `magnitude` stores them.
+are `spaces.inverse_hessian`'s; the cheapest weight of the whole layer goes next. Biases stay. Where inputs are more than images, damping
+keeps the updates from fitting those images alone. The weights are trained on from the values that the updates give them, and stored as
+`magnitude` stores them.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from spaces.method import SPARSIFY, Compression
 # Inputs to an output: a Hessian of them is inverted, and an inverse is worked off for each output.
 MOST = 1024
 # Numbers of all inverses at a time, and images whose patches are laid out at a time.
-ENTRIES, IMAGES = 1 << 24, 16
+ENTRIES, IMAGES = 1 << 22, 16
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class OBS(Compression):
     APPLIES: ClassVar[tuple[str, ...]] = (POINTWISE, CONV, DEPTHWISE, DENSE)
     GAIN: ClassVar[str] = "bytes: bitmap and kept values; time where few are kept"
     keep: float = 0.5
-    damping: float = 0.0001
+    damping: float = 0.01
 
     def __post_init__(self):
         check_range("obs keep", self.keep, 0.001, 1)
