@@ -1,12 +1,15 @@
-"""Which output channels of a layer go: the lowest of a ranking, or those whose groups of weights are next to nothing.
+"""Which output channels of a layer go: the lowest of a ranking, or those whose weights, as a group, a penalty has brought to nothing.
 
 A channel's weights are found through the network's dependency graph (Fang et al., DepGraph, 2023). Layers that write it: the layer itself
 and those whose outputs are added to its own or multiplied with them; of each the filter of that channel. Layers that read it: of each the
-kernels for that input. Weights count in the size that they have once the norm behind their layer is folded in,
+kernels for that input.
 
-    u_n = gamma_n w_n / sqrt(var_n + eps)
+Norms hide how large weights are. Behind one, a filter w_n counts in the size that gamma_n gives it, whatever its own is,
 
-and since such a norm takes the size of a filter w_n away, var_n is taken to grow with |w_n|^2: only gamma_n and the direction of w_n learn.
+    u_n = gamma_n w_n / |w_n|
+
+A penalty on what reads channels then turns w_n and leaves gamma_n, which belongs to no channel that is read, as it is; and one on what
+writes them is on their sizes over the root of the mean square of all, where a norm behind every reader would take away a factor of all.
 """
 
 import warnings
@@ -28,23 +31,23 @@ def lowest(scores: torch.Tensor, keep: float) -> list[int]:
     scores: float [channels], none below 0. SpaceError if they are not finite or all zero, which ranks nothing.
     """
     kept = max(1, round(keep * len(scores)))
-    return sorted(_ranking(scores).argsort(stable=True)[: len(scores) - kept].tolist())
+    return sorted(shares(scores).argsort(stable=True)[: len(scores) - kept].tolist())
 
 
-def faint(sizes: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Which of the sizes, float [channels], are under that share of the largest, so that at least one is not: bool [channels].
+def under(of_largest: torch.Tensor, threshold: float) -> list[int]:
+    """The channels whose share, as `shares` gives it, is under the threshold, ascending; the one of largest share stays."""
+    gone = of_largest < threshold
+    gone[of_largest.argmax()] = False
+    return gone.nonzero().flatten().tolist()
 
-    SpaceError as for `lowest`.
-    """
-    return sizes < threshold * _ranking(sizes).max()
 
-
-def _ranking(scores: torch.Tensor) -> torch.Tensor:
+def shares(scores: torch.Tensor) -> torch.Tensor:
+    """Each score as a share of the largest. Scores and errors as for `lowest`."""
     if not torch.isfinite(scores).all():
-        raise SpaceError("what its channels are ranked by is not finite")
+        raise SpaceError("what its channels are judged by is not finite")
     if not scores.max() > 0:
         raise SpaceError("each of its channels counts for 0, so that none is worth more than another; train longer, or with a weaker penalty")
-    return scores.detach()
+    return scores.detach() / scores.max()
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,18 @@ class End:
     channels: torch.Tensor
 
     def weights(self) -> torch.Tensor:
-        """The weights of each of `own`, in the size that they have with the norm folded in: [m, weights]."""
-        weight = folded(self.layer, self.norm)
+        """The weights of each of `own`, in the size that they count in: [m, weights]."""
+        weight = self._sized()
         return (weight.transpose(0, 1) if self.reads else weight)[self.own].flatten(1)
+
+    def _sized(self) -> torch.Tensor:
+        """The u_n above, of the shape of the layer's weights."""
+        weight = self.layer.weight
+        if self.norm is None:
+            return weight
+        size = weight.flatten(1).norm(dim=1).clamp(min=torch.finfo(weight.dtype).tiny)
+        gamma = self.norm.weight if self.norm.affine else torch.ones_like(size)
+        return weight * by_channel((gamma.detach() if self.reads else gamma) / size, weight)
 
     def shifts(self) -> torch.Tensor:
         """What is added to each of the outputs `own`, the norm's shift or the layer's bias: [m]."""
@@ -85,27 +97,24 @@ class Channels:
         return total
 
     def written(self) -> torch.Tensor:
-        """The Euclidean norm of each channel's filters and their shifts, all layers that write it together: [count]."""
-        return _root(self.sums(self.writers, lambda end: end.weights().square().sum(1) + end.shifts().square()))
+        """The Euclidean norm of each channel's filters and their shifts, all layers that write it together, over the root mean square of
+        these where norms take that away: [count]."""
+        squares = self.sums(self.writers, lambda end: end.weights().square().sum(1) + end.shifts().square())
+        hidden = self.readers and all(end.norm is not None for end in self.readers)
+        return _root(squares / squares.mean() if hidden and bool(squares.any()) else squares)
 
     def read(self) -> torch.Tensor:
         """The Euclidean norm of the weights that read each channel, all layers together: [count]."""
         return _root(self.sums(self.readers, lambda end: end.weights().square().sum(1)))
 
+    def reading(self) -> torch.Tensor:
+        """How many weights read each channel, all layers together: float [count]."""
+        return self.sums(self.readers, lambda end: torch.ones_like(end.weights()).sum(1))
+
 
 def _root(squares: torch.Tensor) -> torch.Tensor:
     """The square root, whose gradient at zero is zero here."""
-    return torch.where(squares > 0, squares, 1).sqrt() * (squares > 0)
-
-
-def folded(layer: nn.Module, norm: nn.BatchNorm2d | None) -> torch.Tensor:
-    """The u_n above, of the shape of the layer's weights."""
-    weight = layer.weight
-    if norm is None:
-        return weight
-    size = weight.flatten(1).norm(dim=1).clamp(min=torch.finfo(weight.dtype).tiny)
-    factor = (size * torch.rsqrt(norm.running_var + norm.eps)).detach() / size
-    return weight * by_channel(factor * norm.weight if norm.affine else factor, weight)
+    return torch.where(squares != 0, squares, 1).sqrt() * (squares != 0)
 
 
 def channels_of(layer: nn.Conv2d, network: fx.GraphModule, example: torch.Tensor) -> Channels:

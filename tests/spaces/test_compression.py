@@ -15,7 +15,8 @@ from spaces.method import QUANTISE
 from spaces.site import Calibration
 
 TOKENS = {"svd": "svd-rank2", "cp": "cp-rank2", "magnitude": "magnitude-keep0.3", "tensor_train": "tensor_train-rank2",
-          "block_sparse": "block_sparse-rows4-keep0.3", "product_quantised": "product_quantised-bits2"}
+          "block_sparse": "block_sparse-rows4-keep0.3", "product_quantised": "product_quantised-bits2",
+          "structured_sparsity": "structured_sparsity-threshold0.9", "group_lasso": "group_lasso-threshold0.9"}
 HOME = {CONV: ("conv", "conv"), POINTWISE: ("mbconv-expand3", "expand"), DEPTHWISE: ("mbconv-expand3", "depthwise"),
         DENSE: ("classifier", "dense")}
 SHAPE = (3, 12, 12)
