@@ -1,5 +1,7 @@
 """What a compression sees of a network: activations, gradients and curvature, compared with autograd."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -55,10 +57,12 @@ def test_gradients_of_maps_are_those_of_each_image_alone(warm):
         torch.testing.assert_close(found[number], expected[0], rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("layer, shape", [(nn.Linear(7, 4), (7,)), (nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2), (4, 5, 5)),
-                                          (nn.Conv2d(4, 4, (3, 1), dilation=2, groups=4), (4, 7, 3))])
+@pytest.mark.parametrize("layer, shape", [
+    (partial(nn.Linear, 7, 4), (7,)), (partial(nn.Conv2d, 4, 6, 3, stride=2, padding=1, groups=2), (4, 5, 5)),
+    (partial(nn.Conv2d, 4, 4, (3, 1), dilation=2, groups=4), (4, 7, 3))])
 def test_curvature_is_the_diagonal_of_the_gauss_newton_matrix(layer, shape):
     torch.manual_seed(0)
+    layer = layer()
     network = nn.Sequential(layer, nn.ReLU(), nn.Flatten())
     images = torch.randn(9, *shape)
     found = site(network, "0", images).curvature
