@@ -31,7 +31,7 @@ def lowest(scores: torch.Tensor, keep: float) -> list[int]:
     scores: float [channels], none below 0. SpaceError if they are not finite or all zero, which ranks nothing.
     """
     kept = max(1, round(keep * len(scores)))
-    return sorted(shares(scores).argsort(stable=True)[: len(scores) - kept].tolist())
+    return sorted(_judged(scores).argsort(stable=True)[: len(scores) - kept].tolist())
 
 
 def under(of_largest: torch.Tensor, threshold: float) -> list[int]:
@@ -43,11 +43,15 @@ def under(of_largest: torch.Tensor, threshold: float) -> list[int]:
 
 def shares(scores: torch.Tensor) -> torch.Tensor:
     """Each score as a share of the largest. Scores and errors as for `lowest`."""
+    return _judged(scores) / scores.detach().max()
+
+
+def _judged(scores: torch.Tensor) -> torch.Tensor:
     if not torch.isfinite(scores).all():
         raise SpaceError("what its channels are judged by is not finite")
     if not scores.max() > 0:
-        raise SpaceError("each of its channels counts for 0, so that none is worth more than another; train longer, or with a weaker penalty")
-    return scores.detach() / scores.max()
+        raise SpaceError("each of its channels counts for 0, so that none is worth more than another; train longer, or weaken a penalty")
+    return scores.detach()
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,10 @@ from spaces.method import STRUCTURE, Compression
 
 @dataclass(frozen=True)
 class GroupLasso(Compression):
-    """Removes the output channels whose outgoing weights a penalty has brought near zero; `strength`: of the penalty; `threshold`: the share
-    of the largest group under which one goes."""
+    """Removes the output channels whose outgoing weights a penalty has brought near zero.
+
+    `kind`: which sums the penalty has; `strength`: how much it counts; `threshold`: the share of the largest group under which one goes.
+    """
 
     SOURCE: ClassVar[str] = "Scardapane et al., 2017 [75]"
     PHASE: ClassVar[int] = STRUCTURE

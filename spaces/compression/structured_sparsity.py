@@ -22,8 +22,10 @@ from spaces.method import STRUCTURE, Compression
 
 @dataclass(frozen=True)
 class StructuredSparsity(Compression):
-    """Removes the output channels that a group lasso has brought near zero; `filters`, `channels`: how strong it is on either kind of
-    group; `threshold`: the share of the largest group under which one goes."""
+    """Removes the output channels that a group lasso has brought near zero.
+
+    `filters`, `channels`: how much it counts on either kind of group; `threshold`: the share of the largest group under which one goes.
+    """
 
     SOURCE: ClassVar[str] = "Wen et al., 2016 [80]"
     PHASE: ClassVar[int] = STRUCTURE
