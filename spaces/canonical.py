@@ -76,7 +76,7 @@ def alternating(tensor: np.ndarray, terms: int) -> list[Sum]:
     from tensorly.decomposition import parafac
 
     def found(seed: int) -> Factors:
-        result = parafac(tensor, terms, n_iter_max=10 * STEPS, init="random", tol=LEAST, random_state=seed)
+        result = parafac(tensor, terms, n_iter_max=3 * STEPS, init="random", tol=LEAST, random_state=seed)
         return [result.factors[0] * result.weights, *result.factors[1:]]
     return _sorted(_normalised(tensor, found(seed)) for seed in range(DESCENTS))
 

@@ -78,7 +78,8 @@ def _vertical(weight, moments, vertical, horizontal):
         return torch.einsum("ncyx,nkx->kcy", seen, horizontal).flatten().numpy()
 
     def operator(of):
-        return LinearOperator((vertical.numel(), vertical.numel()), matvec=lambda v: of(torch.from_numpy(v).reshape(shape)), dtype=np.float64)
+        size = vertical.numel()
+        return LinearOperator((size, size), matvec=lambda v: of(torch.from_numpy(v).reshape(shape)), dtype=np.float64)
     system = operator(lambda v: back(composed(v, horizontal)))
     preconditioner = operator(lambda v: (v.flatten(1) @ inverse).flatten().numpy())
     better, _ = cg(system, back(weight), vertical.flatten().numpy(), rtol=1e-8, maxiter=STEPS, M=preconditioner)

@@ -77,7 +77,7 @@ def test_terms_that_would_cancel_are_held_back():
 
 
 def test_sums_whose_terms_are_ten_times_the_tensor_are_refused():
-    """Norms of terms that make a matrix add up to its nuclear norm at least: of a unit matrix of 110 rows, the root of 110 times its norm."""
+    """Norms of terms that make a matrix add up to its nuclear norm: of a unit matrix of 110 rows, to the root of 110 times its norm."""
     with pytest.raises(SpaceError, match="110 terms are degenerate: the sum of their norms is .* times the tensor's, .* take fewer"):
         decomposed(np.eye(110)[:, :, None], 110, "als")
 

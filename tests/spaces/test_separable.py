@@ -8,12 +8,14 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
 
+from spaces.compression.separable import bank, in_a_bank
+from spaces.freeze import freeze
 from spaces.gene import SpaceError, parse
 from spaces.output_error import fitted, second_moments
 from spaces.site import Calibration, Site
 from spaces.trace import trace
 from spaces.vertical_horizontal import composed, maps_for, nearest
-from tests.spaces.convolutions import geometries, with_weight
+from tests.spaces.convolutions import geometries, macs, with_weight
 
 
 def pair_at(token: str, network: nn.Sequential, path: str, images: torch.Tensor) -> nn.Module:
@@ -115,6 +117,55 @@ def test_on_images_it_never_saw_the_fit_to_outputs_beats_the_nearest_weights(pat
     assert error(data, layer, inputs) < error(filtered, layer, inputs)
 
 
+@given(geometries(), st.integers(1, 3))
+@settings(max_examples=50, deadline=None)
+def test_a_bank_is_one_convolution_with_the_composed_weights(drawn, filters):
+    layer, x = drawn
+    n, c, height, width = layer.weight.shape
+    v, h, a = (torch.randn(*shape, dtype=torch.float64) for shape in ((c, filters, height), (c, filters, width), (n, c, filters)))
+    row = in_a_bank(layer, v, h, a)
+    assume(row is not layer)
+    torch.testing.assert_close(row.double()(x.double()), with_weight(layer, torch.einsum("cmy,cmx,ncm->ncyx", v, h, a))(x.double()),
+                               rtol=1e-4, atol=1e-4)
+
+
+def test_a_planted_bank_is_found_at_the_cost_of_the_formula():
+    """[57], scheme 1: M C (2 d + N) multiply-accumulates a place; one map that no output reads."""
+    torch.manual_seed(0)
+    layer, x = nn.Conv2d(6, 20, 5, padding=2), torch.randn(2, 6, 9, 9)
+    a = torch.randn(20, 6, 2)
+    a[:, 3] = 0
+    layer.weight.data = torch.einsum("cmy,cmx,ncm->ncyx", torch.randn(6, 2, 5), torch.randn(6, 2, 5), a)
+    row = parse("compression", "separable-keep0.14-scheme1-objective_filter").prepare(layer)
+    assert macs(row, x[:1]) == 81 * 2 * 6 * (2 * 5 + 20) and macs(layer, x[:1]) == 81 * 6 * 20 * 25
+    assert [part.groups for part in row] == [6, 12, 1]
+    torch.testing.assert_close(row(x), layer(x), rtol=1e-3, atol=1e-3)
+
+
+def test_a_bank_freezes_to_what_it_computes_and_stores_less():
+    torch.manual_seed(0)
+    layer, x = nn.Conv2d(6, 20, 5, 2, 2), torch.randn(2, 6, 9, 9)
+    stored = layer.weight.numel() + 20
+    row = nn.Sequential(parse("compression", "separable-keep0.2-scheme1-objective_filter").prepare(layer))
+    frozen = freeze(row)
+    with torch.no_grad():
+        torch.testing.assert_close(frozen(x), row(x))
+    assert sum(tensor.numel() for tensor in frozen.state_dict().values()) < 0.3 * stored
+
+
+@pytest.mark.parametrize("maps", [1, 3])
+def test_a_bank_for_one_output_is_the_nearest_there_is(maps):
+    """Of one output the filters of a map are a matrix, of which the nearest sum of products is its singular value decomposition."""
+    torch.manual_seed(0)
+    weight = torch.randn(1, maps, 5, 5, dtype=torch.float64)
+    v, h, a = bank(weight, 0.9)
+    filters = v.shape[1]
+    left_out = sum(torch.linalg.svdvals(weight[0, c])[filters:].square().sum() for c in range(maps))
+    error = (torch.einsum("cmy,cmx,ncm->ncyx", v, h, a) - weight).square().sum()
+    assert filters == 2
+    torch.testing.assert_close(error, left_out, rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize("value", [0.0, float("nan")])
 def test_inputs_that_show_nothing_are_refused(value):
     with pytest.raises(SpaceError, match="what the images give the layer is not finite, or nothing but zeros"):
@@ -128,7 +179,8 @@ def test_weights_of_zero_are_refused():
         pair_at("separable", nn.Sequential(layer), "0", torch.randn(2, 4, 5, 5))
 
 
-@pytest.mark.parametrize("token", ["separable-keep0", "separable-keep2", "separable-objective_outputs"])
+@pytest.mark.parametrize("token", ["separable-keep0", "separable-keep2", "separable-objective_outputs", "separable-scheme1",
+                                   "separable-scheme3-objective_filter"])
 def test_values_that_mean_nothing_are_refused(token):
     with pytest.raises(SpaceError, match="separable"):
         parse("compression", token)
