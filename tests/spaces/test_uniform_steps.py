@@ -143,7 +143,7 @@ def test_a_network_with_such_steps_deploys_to_what_it_computed(step, comes, warm
     candidate = Candidate.parse("conv:8/1 [*=intn-step_{0}] mbconv-expand2:8/1 [*=magnitude+intn-step_{0}] classifier:5/1".format(step))
     network = build(candidate, SHAPE)
     warm(SHAPE)(network)
-    graph = prepare(network, candidate, Calibration.unlabelled(torch.randn(2, *SHAPE)), warm(SHAPE))
+    graph = prepare(network, candidate.chains, Calibration.unlabelled(torch.randn(2, *SHAPE)), warm(SHAPE))
     optimiser = torch.optim.SGD(graph.parameters(), 0.05)
     for _ in range(5):
         loss = nn.functional.cross_entropy(graph.train()(torch.randn(16, *SHAPE)), torch.randint(5, (16,)))
