@@ -12,6 +12,7 @@ from torch import nn
 
 from spaces.gene import SpaceError, placed
 from spaces.prepared import geometry
+from spaces.trace import finite
 
 HEIGHT, WIDTH = 0, 1
 
@@ -41,7 +42,7 @@ def whole_weight(layer: nn.Module, method: object) -> torch.Tensor:
 
 
 def in_a_row(layer: nn.Conv2d, *factors: Factor) -> nn.Module:
-    """The layer as these factors; as it was where they would not be smaller."""
+    """The layer as these factors; as it was where they would not be smaller. SpaceError if float32 cannot hold one."""
     if sum(factor.weight.numel() for factor in factors) >= layer.weight.numel():
         return layer
     parts = [_convolution(layer, factor) for factor in factors]
@@ -56,4 +57,6 @@ def _convolution(layer: nn.Conv2d, factor: Factor) -> nn.Conv2d:
     part = nn.Conv2d(inputs * factor.groups, outputs, kernel, stride, padding, dilation, factor.groups, bias=False)
     with torch.no_grad():
         part.weight.copy_(factor.weight)
+    if not finite(part.weight):
+        raise SpaceError(f"a factor's weights reach {float(factor.weight.abs().max()):.3g}, which float32 cannot hold")
     return part

@@ -182,6 +182,13 @@ def test_weights_that_mean_nothing_are_refused(layer, value, words):
         decomposed("tucker2", layer)
 
 
+def test_factors_that_float32_cannot_hold_are_refused():
+    layer = nn.Conv2d(6, 6, 3)
+    nn.init.constant_(layer.weight, 3e38)
+    with pytest.raises(SpaceError, match="a factor's weights reach .*, which float32 cannot hold"):
+        decomposed("tucker2-ratio0.5", layer)
+
+
 @pytest.mark.parametrize("token", ["tucker2-ratio1.1", "tucker2-weaken0", "tucker2-weaken2"])
 def test_values_that_mean_nothing_are_refused(token):
     with pytest.raises(SpaceError, match="tucker2"):
