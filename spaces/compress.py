@@ -29,9 +29,9 @@ Chains = Mapping[str, Chain]
 def prepare(network: nn.Module, chains: Chains, calibration: Calibration, warm: Callable[[nn.Module], None]) -> fx.GraphModule:
     """The network with compressions in place, ready to be trained on, then frozen.
 
-    chains: by the path of a layer, what is done to it. calibration: images that methods may look at. warm: runs training images through a network in
-    training mode, which sets batch-norm statistics and activation ranges. SpaceError names the layer
-    that cannot be compressed as asked. `network` is used up.
+    chains: by the path of a layer, what is done to it. calibration: images that methods may look at. warm: runs training images through a
+    network in training mode, which sets batch-norm statistics and activation ranges. SpaceError names the layer that cannot be compressed
+    as asked. `network` is used up.
     """
     sites = list(_sites(chains, STRUCTURE))
     if sites:

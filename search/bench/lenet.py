@@ -30,7 +30,9 @@ def run(target) -> dict:
     stay."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     kept, dataset = Kept(FOLDER / "results.jsonl"), _data()
-    return {"networks": {name: [kept.get(name, f"seed {seed}", partial(_compressed, name, seed, dataset)) for seed in SEEDS] for name in KEEP}}
+    def rows(name: str) -> list[dict]:
+        return [kept.get(name, f"seed {seed}", partial(_compressed, name, seed, dataset)) for seed in SEEDS]
+    return {"networks": {name: rows(name) for name in KEEP}}
 
 
 def _data():

@@ -150,7 +150,8 @@ class _Bench:
         rate = table.finetune_learning_rate
         train(network, self.dataset, self.schedule(BEFORE, rate), 0, [*recipes, *before(candidate.chains)])
         if compressed(candidate):
-            network = prepare(network, candidate.chains, calibration(self.dataset, 0), partial(warm, dataset=self.dataset, batch=table.batch, seed=0))
+            warmed = partial(warm, dataset=self.dataset, batch=table.batch, seed=0)
+            network = prepare(network, candidate.chains, calibration(self.dataset, 0), warmed)
         train(network, self.dataset, self.schedule(AFTER, rate), 1, recipes)
         return freeze(network)
 

@@ -21,7 +21,8 @@ class BlockSparse(Compression):
     PHASE: ClassVar[int] = SPARSIFY
     APPLIES: ClassVar[tuple[str, ...]] = (POINTWISE, CONV, DENSE)
     GAIN: ClassVar[str] = "bytes, time: only kept blocks are stored, loaded and multiplied"
-    SETTINGS: ClassVar[tuple[str, ...]] = ("block_sparse-rows16-keep0.5", "block_sparse-rows16-keep0.2", "block_sparse-rows16-keep0.1", "block_sparse-rows4-columns4-keep0.2")
+    SETTINGS: ClassVar[tuple[str, ...]] = (
+        "block_sparse-rows16-keep0.5", "block_sparse-rows16-keep0.2", "block_sparse-rows16-keep0.1", "block_sparse-rows4-columns4-keep0.2")
     keep: float = 0.25
     rows: int = 16
     columns: int = 1

@@ -18,8 +18,10 @@ MORE = 1.25  # terms that are tried next, where an error was not reached
 
 @dataclass(frozen=True)
 class CP(Compression):
-    """Four layers of `rank` maps, two of them depthwise, in place of one; or of the least rank, to a quarter of it, at which the weights
-    differ by `error` of their norm."""
+    """Four layers of `rank` maps, two of them depthwise, in place of one.
+
+    With `error` in place of a rank, the least one, to a quarter of it, at which the weights differ by that share of their norm.
+    """
 
     SOURCE: ClassVar[str] = "Lebedev et al., 2015 [59]"
     PHASE: ClassVar[int] = FACTORISE

@@ -28,7 +28,8 @@ class Magnitude(Compression):
     PHASE: ClassVar[int] = SPARSIFY
     APPLIES: ClassVar[tuple[str, ...]] = (POINTWISE, CONV, DEPTHWISE, DENSE)
     GAIN: ClassVar[str] = "bytes: bitmap and kept values; time where few are kept"
-    SETTINGS: ClassVar[tuple[str, ...]] = ("magnitude-keep0.5", "magnitude-keep0.3", "magnitude-keep0.2", "magnitude-keep0.1", "magnitude-keep0.05")
+    SETTINGS: ClassVar[tuple[str, ...]] = (
+        "magnitude-keep0.5", "magnitude-keep0.3", "magnitude-keep0.2", "magnitude-keep0.1", "magnitude-keep0.05")
     keep: float = 0.5
     quality: float = 0.0
     rounds: int = 1

@@ -204,7 +204,7 @@ class Perceptron:
         remove_channels(self.network, sites, Calibration(self.images[:8], self.labels[:8]))
 
     def _learn(self, steps: int) -> None:
-        parts = [part.hooks(Run(self.network, None, self.images[:8], 1, steps)) for part in before(self.candidate)]
+        parts = [part.hooks(Run(self.network, None, self.images[:8], 1, steps)) for part in before(self.candidate.chains)]
         optimiser = torch.optim.Adam(self.network.train().parameters(), 0.02)
         pace = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         for _ in range(steps):
