@@ -14,6 +14,7 @@ NETWORKS = {  # and how many of their layers are depthwise
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_factorised_network_compiles_to_what_it_computes(name, tmp_path):
     text, depthwise = NETWORKS[name]

@@ -10,6 +10,7 @@ from evaluators.training.data import Dataset, open_data
 from evaluators.training.loop import evaluate
 from spaces.candidate import Candidate
 
+pytestmark = pytest.mark.slow
 EPOCHS = 25
 SETTINGS = SimpleNamespace(epochs=EPOCHS, finetune_epochs=4, batch=64, learning_rate=0.1, finetune_learning_rate=0.02, weight_decay=5e-4,
                            optimizer="sgd", schedule="cosine", label_smoothing=0.0, ema=0.0, precision="float32", device="cpu")

@@ -9,9 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from sklearn.cluster import KMeans
-from sklearn.datasets import load_digits
 from torch import nn
-from torch.nn import functional
 
 import spaces.ops
 from spaces.build import build
@@ -179,30 +177,3 @@ def test_a_curvature_that_is_not_finite_is_named():
 def test_sizes_are_known_before_training_unless_entropy_is_paid_for():
     assert parse("compression", "hessian_codebook").shapes_fixed
     assert not parse("compression", "hessian_codebook-multiplier0.00001").shapes_fixed
-
-
-def test_sixteen_values_chosen_by_curvature_cost_a_trained_network_less_than_those_of_k_means():
-    """Without training after it, the mean of three networks 64-32-10 of the digits."""
-    bunch, rises = load_digits(), {"codebook": [], "hessian_codebook": []}
-    images, labels = torch.tensor(bunch.data / 16, dtype=torch.float32), torch.tensor(bunch.target)
-    for seed in range(3):
-        network, loss = _trained(images, labels, seed)
-        for name in rises:
-            quantised = copy.deepcopy(network)
-            for path in ("0", "2"):
-                parse("compression", name).prepare_at(site(quantised, path, images, labels))
-            rises[name].append(float(functional.cross_entropy(quantised(images), labels).detach()) - loss)
-    assert np.mean(rises["hessian_codebook"]) < np.mean(rises["codebook"])
-
-
-def _trained(images, labels, seed: int):
-    """A network after some steps of all images, and its loss."""
-    torch.manual_seed(seed)
-    network = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
-    optimiser = torch.optim.Adam(network.parameters(), 0.01, weight_decay=1e-4)
-    for _ in range(200):
-        loss = functional.cross_entropy(network(images), labels)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    return network, float(functional.cross_entropy(network(images), labels).detach())
