@@ -30,7 +30,8 @@ class _Recorder(fx.Interpreter):
 
     def run_node(self, n: fx.Node):
         out = super().run_node(n)
-        names = [argument.name for argument in getattr(n.target, "_schema").arguments] if hasattr(n.target, "_schema") else []
+        schema = getattr(n.target, "_schema", None)
+        names = [argument.name for argument in schema.arguments] if schema else []
         if "weight" in names and "bias" in names:
             bias = n.args[names.index("bias")]
             weight = self.env[n.args[names.index("weight")]]

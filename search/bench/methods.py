@@ -5,7 +5,7 @@ applied to all layers that it fits but the first and the last, and some after; `
 on the test images, counted, compiled, and timed in turns with that of `none`. What is promised is the ratio of multiplications by weights
 that are not zero; where more is promised than measured, the table says how much.
 
-CIFAR-10 from cifar10.zip in `$NETWRIGHT_DATA` (default: ../shared/data). Takes hours; what is done is kept in runs/bench_methods.
+CIFAR-10 from cifar10.zip in `$NETWRIGHT_DATA` (default: ../shared/data). Takes long; what is done is kept in runs/bench_methods.
 """
 
 import copy
@@ -23,7 +23,6 @@ from search.bench.rungs import Kept
 
 STUDY, FOLDER, ARCHIVE = Path("studies/cifar10.toml"), Path("runs/bench_methods"), "cifar10.zip"
 LAYERS = ("conv:32/2", "mbconv-expand4-se0.25:32/1", "fire-squeeze0.5-norm_batch:64/2", "depthwise_separable:128/2", "classifier:10/1")
-OVERRIDES: list[str] = []
 EPOCHS, BEFORE, AFTER, LIMIT_S = 20, 1, 2, 900.0
 
 
@@ -90,7 +89,7 @@ class _Bench:
 
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         archive = Path(os.environ.get("NETWRIGHT_DATA", "../shared/data")) / ARCHIVE
-        study = load(STUDY, [f"data.path={archive}", *OVERRIDES])
+        study = load(STUDY, [f"data.path={archive}"])
         bench = cls(study, open_data(study.data, 0), None)
         torch.manual_seed(0)
         bench.network, file = build(candidate_of("none"), bench.dataset.shape), FOLDER / "network.safetensors"

@@ -41,7 +41,8 @@ class CP(Compression):
 
     @property
     def shapes_fixed(self) -> bool:
-        return self.rank > 0
+        """Whether so many terms can be had, or are degenerate, only the trained weights say."""
+        return False
 
     def prepare(self, layer):
         from spaces.canonical import decomposed, least_terms

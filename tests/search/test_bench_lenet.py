@@ -4,7 +4,6 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-import torch
 from torch.nn import functional
 
 from evaluators.training.data import open_data
@@ -37,4 +36,4 @@ def test_the_shares_of_the_paper_stay_and_all_that_is_stored_counts(digits, monk
     assert found["kept_weights"] > 0.99 * 21_776
     least = (found["kept_weights"] * 2 + 410 * 32) / 8  # two bits a weight, biases as they are
     assert least < found["stored_bytes"] < found["bytes"] / 30
-    assert found["compressed_accuracy"] > 0.7 and torch.isfinite(torch.tensor(found["accuracy"]))
+    assert found["compressed_accuracy"] > 0.7 and found["accuracy"] > 0.8

@@ -41,7 +41,6 @@ def test_multiplications_by_zeros_do_not_count():
 @pytest.mark.slow
 def test_each_setting_has_its_figures_or_a_reason_and_nothing_is_computed_twice(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(methods, "STUDY", ROOT / "studies" / "digits.toml")
-    monkeypatch.setattr(methods, "OVERRIDES", ["data.path=''"])
     monkeypatch.setattr(methods, "FOLDER", tmp_path / "bench")
     monkeypatch.setattr(methods, "EPOCHS", 4)
     monkeypatch.setattr(methods, "LAYERS", ("conv:8/1", "fire-norm_batch:16/2", "classifier:10/1"))

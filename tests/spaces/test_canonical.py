@@ -156,3 +156,7 @@ def test_weights_that_mean_nothing_are_refused(value, words):
 def test_values_that_mean_nothing_are_refused(token):
     with pytest.raises(SpaceError, match="cp"):
         parse("compression", token)
+
+
+def test_whether_a_rank_can_be_had_is_not_known_before_training():
+    assert not parse("compression", "cp-rank4").shapes_fixed
