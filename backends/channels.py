@@ -44,6 +44,12 @@ def vectors_of(channels: int, lanes: int) -> tuple[Vector, ...]:
     return tuple(vectors)
 
 
+def runs_of(channels: int, lanes: int) -> list[tuple[int, int, int]]:
+    """The same vectors as loops: the first channel, how many vectors in a row, their lanes."""
+    full = channels // lanes
+    return ([(0, full, lanes)] if full else []) + [(v.start, 1, v.lanes) for v in vectors_of(channels, lanes)[full:]]
+
+
 def _power(number: int) -> int:
     """The least power of two that is not less."""
     return 1 << (number - 1).bit_length()

@@ -7,7 +7,7 @@ kernel (`backends.sink`).
 from collections.abc import Callable
 from dataclasses import replace
 
-from backends.channels import vectors_of
+from backends.channels import runs_of
 from backends.emit import load
 from backends.nest import nest, shared
 from backends.view import View, sides
@@ -31,11 +31,8 @@ def elementwise(value: Callable) -> Callable:
 def each_vector(tensor, target, visit: Callable) -> None:
     """Loops over every pixel and vector of channels: `visit(n, y, x, c, lanes)`."""
     batch, channels, height, width = sides(tensor)
-    full = channels // target.lanes
-    groups = [(0, full, target.lanes)] if full else []
-    groups += [(v.start, 1, v.lanes) for v in vectors_of(channels, target.lanes)[full:]]
     with shared(target.threads_to_fetch(tensor.size // target.lanes)) as share:
-        for first, count, lanes in groups:
+        for first, count, lanes in runs_of(channels, target.lanes):
             with nest({"rows": batch * height, "columns": width, "channels": count}, "pixels", share) as index:
                 row = index["rows"]
                 n, y = (row // height, row % height) if batch > 1 else (0, row)

@@ -155,7 +155,9 @@ _TORCH_DEFAULTS = {"conv2d": {"stride": (1, 1), "padding": (0, 0), "dilation": (
 
 
 def _normal(workload: Workload) -> Workload:
-    """aten.conv2d and aten.linear as the deployed ops of the same name."""
+    """aten.conv2d and aten.linear as the deployed ops of the same name; aten.pad, where it pads with one value, as aten.constant_pad_nd."""
+    if workload.op == "pad" and dict(workload.arguments).get("mode", "constant") == "constant":
+        return replace(workload, op="constant_pad_nd", arguments=tuple(pair for pair in workload.arguments if pair[0] != "mode"))
     if workload.op not in _TORCH_NAMES or "low" in dict(workload.arguments):
         return workload
     tensors = tuple((_TORCH_NAMES[workload.op].get(name, name), tensor) for name, tensor in workload.tensors)
