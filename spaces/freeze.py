@@ -1,8 +1,9 @@
 """Freezing: a trained network as a graph of deployed ops, in one pass over the whole network.
 
 Every tensor gets a type. Layers that compute in integers ask for uint8 inputs; the quantise step in
-front of them moves up through what commutes with it exactly (max-pool, concatenation, flatten), and
-disappears into the requantisation of an integer layer where it reaches one. Sums and means whose
+front of them moves up through what commutes with it exactly (max-pool, concatenation, flatten, padding with
+zeros, which becomes padding with the zero point), and disappears into the requantisation of an integer layer
+where it reaches one; a step back to floats moves down in the same way. Sums and means whose
 operands and results are integers become integer ops (`spaces.integer_sums`). What is left is a
 quantise at the boundary from floats. Layers that ask for signs get them packed right in front of them:
 a byte holds eight channels, so packing commutes with nothing. Activations become the clamp at the end of
@@ -15,7 +16,7 @@ import torch
 from torch import fx, nn
 
 from spaces.gene import SpaceError, placed
-from spaces.integer_sums import gives_integers, is_mean, is_sum
+from spaces.integer_sums import gives_integers, is_mean, is_sum, pads_zeros
 from spaces.norms import fold_norms
 from spaces.ops import int8_add
 from spaces.ops.int8_avg_pool2d import mean_of_image
@@ -41,6 +42,7 @@ def freeze(network: nn.Module) -> fx.GraphModule:
     _drop_identities(plan)
     _fuse_clamps(plan)
     _ask_for_types(plan)
+    _sink(plan)
     _hoist(plan)
     _sum_integers(plan)
     _requantise(plan)
@@ -103,15 +105,30 @@ def _quantised(plan: fx.GraphModule, source: fx.Node, wanted: Affine | Bits) -> 
         return plan.graph.call_function(_quantise, (source, wanted))
 
 
+def _sink(plan: fx.GraphModule) -> None:
+    """Moves each step back to floats behind what commutes with it."""
+    for node in list(plan.graph.nodes):
+        before = node.all_input_nodes[0] if len(node.all_input_nodes) == 1 else node
+        if before.target is not _dequantise or not _commutes(plan, node, before.args[1]):
+            continue
+        node.replace_input_with(before, before.args[0])
+        integers = _on_integers(plan, node, before.args[1])
+        with plan.graph.inserting_after(integers):
+            after = plan.graph.call_function(_dequantise, (integers, before.args[1]))
+        integers.replace_all_uses_with(after, lambda user: user is not after)
+    plan.graph.eliminate_dead_code()
+
+
 def _hoist(plan: fx.GraphModule) -> None:
     """Moves each quantise step to integers in front of what commutes with it, until none can move."""
     waiting = [node for node in plan.graph.nodes if _to_integers(node)]
     while waiting:
         node = waiting.pop()
         source, wanted = node.args
-        if not _commutes(plan, source) or len(source.users) > 1:
+        if not _commutes(plan, source, wanted) or len(source.users) > 1:
             continue
         _skip(plan, node)
+        source = _on_integers(plan, source, wanted)
         for tensor in list(source.all_input_nodes):
             moved = _quantised(plan, tensor, wanted)
             source.replace_input_with(tensor, moved)
@@ -122,8 +139,17 @@ def _to_integers(node: fx.Node) -> bool:
     return node.target is _quantise and isinstance(node.args[1], Affine)
 
 
-def _commutes(plan: fx.GraphModule, node: fx.Node) -> bool:
-    return node.target is torch.cat or isinstance(_module(plan, node), COMMUTES)
+def _commutes(plan: fx.GraphModule, node: fx.Node, given: Affine) -> bool:
+    pads = pads_zeros(_module(plan, node)) and not isinstance(given.scale, tuple)
+    return node.target is torch.cat or isinstance(_module(plan, node), COMMUTES) or pads
+
+
+def _on_integers(plan: fx.GraphModule, node: fx.Node, given: Affine) -> fx.Node:
+    """The node, which commutes, as it is on integers: where it pads, with their zero. The network's own module stays as it is."""
+    if not pads_zeros(_module(plan, node)):
+        return node
+    padding = node.args[0], _module(plan, node).padding, "constant", given.zero_point
+    return _replace(plan, node, nn.functional.pad, padding)
 
 
 def _sum_integers(plan: fx.GraphModule) -> None:
@@ -149,10 +175,12 @@ def _integer(node: fx.Node, out: Affine, bounds: tuple[float, float]) -> tuple:
     return torch.ops.netwright.int8_add.default, (*tensors, *int8_add.arguments(*types, out, *bounds).values())
 
 
-def _replace(plan: fx.GraphModule, node: fx.Node, function, arguments: tuple) -> None:
+def _replace(plan: fx.GraphModule, node: fx.Node, function, arguments: tuple) -> fx.Node:
     with plan.graph.inserting_before(node):
-        node.replace_all_uses_with(plan.graph.call_function(function, arguments))
+        new = plan.graph.call_function(function, arguments)
+    node.replace_all_uses_with(new)
     plan.graph.erase_node(node)
+    return new
 
 
 def _requantise(plan: fx.GraphModule) -> None:

@@ -18,6 +18,7 @@ from spaces.compress import prepare
 from spaces.freeze import freeze
 from spaces.gene import parse
 from spaces.site import Calibration
+from tests.spaces.shortcut import SHAPE, Shortcut, integers
 
 POLICY = MeasurePolicy(1.0, 0.2, 15, 20, 1.0, 0.05)
 NETWORKS = {
@@ -83,6 +84,21 @@ def test_an_all_integer_network_is_exact(tmp_path):
     images = np.random.default_rng(1).standard_normal((50, 3, 3, 3), dtype=np.float32)
     checked = verify(exported, library, images, load("local"), report.joined)
     assert (checked.kind, checked.mismatch, checked.largest_error) == ("integer", "", 0.0)
+
+
+@pytest.mark.parametrize("kind", ["float", "integer"])
+def test_a_shortcut_of_picked_pixels_among_zeros_has_kernels_in_floats_and_in_integers(kind, tmp_path):
+    torch.manual_seed(0)
+    images = np.random.default_rng(2).standard_normal((20, *SHAPE), dtype=np.float32)
+
+    def warm(network):
+        network.train()(torch.from_numpy(images))
+    network = freeze(Shortcut(0.0)) if kind == "float" else integers(Shortcut(0.0), warm)[1]
+    exported = torch.export.export(network, (torch.from_numpy(images[:1]),))
+    library, report, _ = compiled(exported, tmp_path)
+    checked = verify(exported, library, images, load("local"), report.joined)
+    assert (checked.kind, checked.mismatch, report.fallback) == (kind, "", 0)
+    assert any("constant_pad_nd" in op.op for op in report.ops)
 
 
 def test_a_library_with_other_weights_is_caught(tmp_path):

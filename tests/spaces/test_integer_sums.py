@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from torch import nn
 
 from spaces.build import build
 from spaces.candidate import Candidate
 from spaces.compress import prepare
 from spaces.freeze import freeze
 from spaces.site import Calibration
+from tests.spaces.shortcut import Shortcut, integers
 
 SHAPE = (3, 12, 12)
 
@@ -55,3 +57,37 @@ def test_a_sum_that_a_float_layer_reads_too_stays_in_float(warm):
     with torch.no_grad():
         expected = trained.eval()(x)
     torch.testing.assert_close(deployed(x), expected, rtol=0, atol=0.02 * float(expected.abs().max()))
+
+
+def test_a_shortcut_of_picked_pixels_among_zeros_is_integers_and_leaves_the_trained_network_as_it_was(warm):
+    torch.manual_seed(0)
+    trained, deployed = integers(Shortcut(0.0), warm(SHAPE))
+    called, x = ops(deployed), torch.randn(64, *SHAPE)
+    assert sum("quantize" in op for op in called) == 1, called
+    assert sum("int8_add" in op for op in called) == 1 and not any("dequantize" in op for op in called)
+    assert not any(isinstance(module, nn.ConstantPad3d) for module in deployed.modules())
+    assert trained.pad.value == 0 and isinstance(trained.pad, nn.ConstantPad3d)
+    with torch.no_grad():
+        expected = trained.eval()(x)
+    torch.testing.assert_close(deployed(x), expected, rtol=0, atol=0.02 * float(expected.abs().max()))
+
+
+def test_a_shortcut_among_other_numbers_stays_in_float(warm):
+    trained, deployed = integers(Shortcut(0.5), warm(SHAPE))
+    assert not any("int8_add" in op for op in ops(deployed)) and isinstance(deployed.pad, nn.ConstantPad3d)
+    x = torch.randn(64, *SHAPE)
+    with torch.no_grad():
+        expected = trained.eval()(x)
+    torch.testing.assert_close(deployed(x), expected, rtol=0, atol=0.02 * float(expected.abs().max()))
+
+
+def test_zeros_around_integers_are_their_zero_point_to_the_bit(warm, monkeypatch):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.ConstantPad3d((0, 1, 2, 1, 1, 0), 0.0), nn.Conv2d(4, 5, 3))
+    trained, deployed = integers(network, warm(SHAPE))
+    quantise, pad = (node for node in deployed.graph.nodes if node.op == "call_function" and "conv" not in str(node.target))
+    assert pad.target is nn.functional.pad and pad.args[3] == quantise.args[2] != 0
+    monkeypatch.setattr("spaces.freeze._hoist", lambda plan: None)
+    behind, x = freeze(trained), torch.randn(8, *SHAPE)
+    assert isinstance(behind.get_submodule("0"), nn.ConstantPad3d)
+    torch.testing.assert_close(deployed(x), behind(x), rtol=0, atol=0)
