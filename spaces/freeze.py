@@ -132,7 +132,7 @@ def _hoist(plan: fx.GraphModule) -> None:
         for tensor in list(source.all_input_nodes):
             moved = _quantised(plan, tensor, wanted)
             source.replace_input_with(tensor, moved)
-            waiting.append(moved)
+            waiting += [] if moved in waiting else [moved]
 
 
 def _to_integers(node: fx.Node) -> bool:

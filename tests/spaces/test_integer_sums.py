@@ -91,3 +91,22 @@ def test_zeros_around_integers_are_their_zero_point_to_the_bit(warm, monkeypatch
     behind, x = freeze(trained), torch.randn(8, *SHAPE)
     assert isinstance(behind.get_submodule("0"), nn.ConstantPad3d)
     torch.testing.assert_close(deployed(x), behind(x), rtol=0, atol=0)
+
+
+def test_layers_of_one_type_before_and_behind_a_pad_share_its_step(warm):
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.pool, self.pad = nn.Conv2d(3, 8, 3), nn.MaxPool2d(2), nn.ConstantPad2d((0, 1, 0, 1), 0.0)
+            self.plain, self.padded, self.flatten = nn.Conv2d(8, 4, 1), nn.Conv2d(8, 4, 2), nn.Flatten()
+
+        def forward(self, x):
+            x = self.pool(self.first(x))
+            return self.flatten(torch.cat([self.plain(x), self.padded(self.pad(x))], 1))
+    torch.manual_seed(0)
+    trained, deployed = integers(Both(), warm(SHAPE))
+    assert sum("quantize" in op for op in ops(deployed)) == 1, ops(deployed)
+    x = torch.randn(8, *SHAPE)
+    with torch.no_grad():
+        expected = trained.eval()(x)
+    torch.testing.assert_close(deployed(x), expected, rtol=0, atol=0.02 * float(expected.abs().max()))
