@@ -4,6 +4,7 @@ Covers what image classifiers in float32 use (ONNX operators, opset 13 and later
 shape arguments are not constant, is named.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -98,9 +99,14 @@ class OnnxNetwork(nn.Module):
         if isinstance(value, np.ndarray) and (value.dtype.kind != "f" or value.ndim == 0):
             self._numbers[name] = float(value) if value.dtype.kind == "f" else value.reshape(-1).tolist()
             return
-        self._names[name] = f"tensor{len(self._names)}"
+        self._names[name] = self._attribute(name)
         tensor = value if isinstance(value, torch.Tensor) else torch.from_numpy(np.array(value, np.float32))
         self.register_parameter(self._names[name], nn.Parameter(tensor, requires_grad=False))
+
+    def _attribute(self, name: str) -> str:
+        """The name as one of Python's that is not taken."""
+        plain = re.sub(r"\W", "_", name)
+        return plain if plain.isidentifier() and not hasattr(self, plain) else f"tensor{len(self._names)}_{plain}"
 
     def forward(self, x):
         values: dict[str, object] = {"": None, self._source: x, **self._numbers}

@@ -30,13 +30,15 @@ CALIBRATION = 512  # images that compressions may look at
 @dataclass(frozen=True)
 class Lessons:
     """What trains a candidate: `settings`, a study's [train] table; `teacher`: a network in eval mode; `supernet`: what the rungs that
-    inherit inherit from; `recovery`: the images on which they recover from compression; `folder`: where training is kept, so that a
+    inherit inherit from; `own`: the weights that the user's network has, which
+    they then inherit; `recovery`: the images on which they recover from compression; `folder`: where training is kept, so that a
     killed run goes on from there."""
 
     dataset: "Dataset"
     settings: Any
     teacher: Any = None
     supernet: "Supernet | None" = None
+    own: dict[str, Any] | None = None
     recovery: "Dataset | None" = None
     folder: Path | None = None
 
@@ -60,12 +62,15 @@ def trained(candidate: Candidate, rung: Rung, lessons: Lessons, seed: int):
 
 
 def _begun(candidate: Candidate, rung: Rung, lessons: Lessons, seed: int):
-    """The network with random weights, or inherited ones."""
+    """The network with random weights, or inherited ones; one that the user has, with its own."""
     from evaluators.training.supernet import inherit
 
-    if rung.inherits:
+    if rung.inherits and lessons.own is None:
         return inherit(lessons.supernet, candidate, lessons.dataset, lessons.settings.batch, seed)
-    return build(candidate, lessons.dataset.shape)
+    network = build(candidate, lessons.dataset.shape)
+    if rung.inherits:
+        network.load_state_dict(lessons.own)
+    return network
 
 
 def calibration(dataset: "Dataset", seed: int) -> Calibration:
@@ -82,8 +87,9 @@ def _dense(network, candidate: Candidate, rung: Rung, lessons: Lessons, seed: in
 def _compressed(network, candidate: Candidate, rung: Rung, lessons: Lessons, seed: int) -> float:
     """The training after compression: some epochs, or few images if it only has to recover."""
     settings = lessons.settings
-    schedule = schedule_of(settings, settings.finetune_epochs if rung.epochs else 1, settings.finetune_learning_rate)
-    if rung.epochs:
+    recovers = rung.kind == "inherit"
+    schedule = schedule_of(settings, 1 if recovers else settings.finetune_epochs, settings.finetune_learning_rate)
+    if not recovers:
         return _train(network, candidate, rung, lessons, "fine", schedule, seed)
     # All recover on the same images in the same order, so that what differs is their own.
     few = replace(lessons, dataset=lessons.recovery, folder=None)
@@ -143,12 +149,22 @@ def untrained(candidate: Candidate, dataset, settings):
 
 def compressed(candidate: Candidate) -> bool:
     """Whether any layer is compressed."""
-    return any(layer.compressions for layer in candidate.layers)
+    return bool(candidate.chains)
 
 
 def shapes_fixed(candidate: Candidate) -> bool:
     """Whether the network's shapes and bytes are known before it is trained."""
-    return all(method.shapes_fixed for layer in candidate.layers for _, chain in layer.compressions for method in chain)
+    return all(method.shapes_fixed for chain in candidate.chains.values() for method in chain)
+
+
+def adapted(network, dataset, training, epochs: int, seed: int, folder: Path):
+    """The network that the user has after so many epochs on the study's data at the rate of its [train] table; `folder` as for `trained`."""
+    from evaluators.training.loop import train
+
+    if epochs:
+        train(network, dataset, schedule_of(training, epochs, training.learning_rate), seed,
+              checkpoint=_kept(folder, "dense", f"{seed} {epochs} {training}"))
+    return network.eval()
 
 
 def teacher(settings, dataset, training, seed: int, folder: Path | None = None):

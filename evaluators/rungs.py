@@ -1,10 +1,11 @@
 """Rungs: how much training a candidate gets before its accuracy is believed, cheapest first.
 
     inherit       weights of the study's supernet, batch norms of its own, compressed; then a few batches to recover
-    finetune:N    N epochs from the supernet's weights, then `finetune_epochs` with the compressions in place
+    finetune:N    N epochs from the supernet's weights, or none, then `finetune_epochs` with the compressions in place
     full:N        N epochs from random weights, then `finetune_epochs` with the compressions in place
 
-The supernet's anchor teaches those that inherit. Fine-tuning trains before it compresses: uncompressed weights bear the higher rate at
+The supernet's anchor teaches those that inherit. Of a network that the user has, the supernet's weights are its own, trained on for
+`epochs` of the study's [model], and it is its own anchor; `full` begins with them as they came. Fine-tuning trains before it compresses: uncompressed weights bear the higher rate at
 which they forget what all candidates had in common.
 Without a number, `finetune` and `full` train for `finetune_epochs` and `epochs` of the study's [train].
 """
@@ -27,7 +28,7 @@ class Rung:
     epochs: int = 0
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.epochs}" if self.epochs else self.kind
+        return self.kind if self.kind == "inherit" else f"{self.kind}:{self.epochs}"
 
     @property
     def inherits(self) -> bool:
@@ -39,7 +40,7 @@ class Rung:
         """The rung that a text such as `finetune:2` spells; `train`: a study's [train] table."""
         kind, colon, epochs = text.partition(":")
         usual = {"inherit": 0, "finetune": train.finetune_epochs, "full": train.epochs}
-        if kind not in KINDS or colon and (kind == "inherit" or not epochs.isdigit() or int(epochs) < 1):
+        if kind not in KINDS or colon and (kind == "inherit" or not epochs.isdigit() or int(epochs) < (kind == "full")):
             raise RungError(f'{text!r} is no rung; write "inherit", "finetune:2" or "full:20", the numbers being epochs')
         return cls(kind, int(epochs) if colon else usual[kind])
 

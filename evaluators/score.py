@@ -50,9 +50,8 @@ class Scorer:
         target = reached(study.target.name)
         torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
         self.study, self.directory = study, directory
-        self.dataset = open_data(study.data, study.study.seed)
-        self.space = Space.from_tables(study.space.stages, study.space.head, study.space.compression,
-                                       study.space.recipes, len(self.dataset.classes))
+        self.dataset = as_wanted(open_data(study.data, study.study.seed), study.model)
+        self.space = space_of(study, self.dataset, directory)
         self.space.check(self.dataset.shape)
         self.space.check_recipes(self.dataset.sequences, self.dataset.augment)
         self._constraints = [Constraint.parse(text) for text in study.study.constraints]
@@ -68,6 +67,13 @@ class Scorer:
     def folder(self, identity: str) -> Path:
         """Where a candidate's files are."""
         return self.directory / "candidates" / identity
+
+    def keep_network(self) -> None:
+        """Puts the network of the study's [model], if it has one, into the study's folder."""
+        from spaces.given import copy_to
+
+        if self.study.model is not None:
+            copy_to(self.space.head[0].options["network"][0], self.directory)
 
     def score(self, candidate: Candidate, rung: int = 0) -> Result:
         """Everything about one candidate after the training of a rung, and its files in `candidates/<id>/`."""
@@ -102,7 +108,7 @@ class Scorer:
         folder, target = self.folder(identity), self.study.target.name
         check_files(folder)
         parameters = json.loads((folder / "timing.json").read_text())["compiled"]["parameters"]
-        images = self.dataset.normalised(self.dataset.test.images).numpy()
+        images = self.dataset.normalised(self.dataset.test.images[:]).numpy()
         try:
             given = self._worker.call(logits, folder, parameters, images, timeout_s=10 * JOB_SECONDS)
             timing = self._worker.call(measure_again, folder, target, parameters, images[:1], timeout_s=JOB_SECONDS)
@@ -151,6 +157,34 @@ def _replace(aside: Path, folder: Path) -> None:
     """Puts a finished folder in its place; an older one with the same name goes."""
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(aside, folder)
+
+
+def space_of(study, dataset, directory: Path) -> Space:
+    """The space of a study; the network that its [model] names is read once, and kept in the study's folder."""
+    from evaluators.given_network import given_network
+    from spaces import given
+
+    head = study.space.head
+    if study.model is not None:
+        kept = given.copy_from(directory)
+        network = kept[0] if kept else given_network(study.model, dataset.shape, len(dataset.classes))
+        head = {"blocks": [{"name": "given", "network": network}]}
+    return Space.from_tables(study.space.stages, head, study.space.compression, study.space.recipes, len(dataset.classes))
+
+
+def as_wanted(dataset, model):
+    """The data, normalised as the [model] table says. ModelError if it says so of another number of channels."""
+    from dataclasses import replace
+
+    import torch
+
+    from evaluators.model import ModelError
+
+    if model is None or not model.mean:
+        return dataset
+    if len(model.mean) != dataset.shape[0]:
+        raise ModelError(f"[model] has {len(model.mean)} numbers as mean, and images have {dataset.shape[0]} channels; give one of each")
+    return replace(dataset, mean=255 * torch.tensor(model.mean), std=255 * torch.tensor(model.std))
 
 
 def environment(threads: int) -> dict[str, str]:

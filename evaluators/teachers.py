@@ -26,7 +26,7 @@ class Teachers:
     def prepare(self) -> None:
         """Trains what the first candidates would otherwise wait for. ModelError if the teacher that the study names cannot be one."""
         if any(rung.inherits for rung in self.rungs):
-            _ = self.supernet
+            _ = self._anchor
         if self.study.teacher is not None and self.study.teacher.model:
             _ = self._teacher
 
@@ -40,7 +40,10 @@ class Teachers:
 
     @cached_property
     def supernet(self):
-        """What candidates inherit from; kept for other studies of the same space and data, too."""
+        """What candidates inherit from; kept for other studies of the same space and data, too. None where they are all of one network,
+        which has weights."""
+        if self.study.model is not None:
+            return None
         from evaluators.training.supernet_store import obtain
 
         study = self.study
@@ -59,8 +62,10 @@ class Teachers:
             teacher = self._anchor
         elif any(recipe.needs_teacher for recipe in candidate.recipes):
             teacher = self._teacher
-        supernet, images = (self.supernet, self._recovery) if rung.inherits else (None, None)
-        return Lessons(self.dataset, self.study.train, teacher, supernet, images, self._training(candidate.id))
+        if not rung.inherits:
+            return Lessons(self.dataset, self.study.train, teacher, folder=self._training(candidate.id))
+        own = self._anchor.state_dict() if self.study.model is not None else None
+        return Lessons(self.dataset, self.study.train, teacher, self.supernet, own, self._recovery, self._training(candidate.id))
 
     def _training(self, name: str) -> Path:
         """Where a training run is kept until it has ended; a killed one goes on from there."""
@@ -68,10 +73,34 @@ class Teachers:
 
     @cached_property
     def _anchor(self):
-        """The supernet's anchor as a network of its own, in eval mode."""
+        """The supernet's anchor as a network of its own, or the network that the user has; in eval mode."""
         from evaluators.training.supernet import inherit
 
+        if self.study.model is not None:
+            return self._own()
         return inherit(self.supernet, self.supernet.anchor, self.dataset, self.study.train.batch, self.study.study.seed).eval()
+
+    def _own(self):
+        """The network that the user has, trained on as the [model] table says; kept as adapted.safetensors."""
+        from evaluators.pipeline import adapted
+        from evaluators.training.supernet import anchor
+        from spaces.build import build
+
+        study, network = self.study, build(anchor(self.space), self.dataset.shape)
+        return self._once("adapted", network, lambda: adapted(network, self.dataset, study.train, study.model.epochs, study.study.seed,
+                                                              self._training("adapted")))
+
+    def _once(self, name: str, network, train):
+        """The network in eval mode, with the weights that `train` gave it; kept as <name>.safetensors, so that it is trained once."""
+        from safetensors.torch import load_file, save_file
+
+        file = self.directory / f"{name}.safetensors"
+        if not file.is_file():
+            save_file(train().state_dict(), self.directory / f"{name}.aside")
+            os.replace(self.directory / f"{name}.aside", file)
+            self.forget(name)
+        network.load_state_dict(load_file(file))
+        return network.eval()
 
     @cached_property
     def _recovery(self):
@@ -94,18 +123,9 @@ class Teachers:
         return members[0] if len(members) == 1 else Ensemble(members).eval()
 
     def _member(self, number: int):
-        """The [teacher]'s candidate, trained once; kept as teacher.<number>.safetensors."""
-        from safetensors.torch import load_file, save_file
-
+        """The [teacher]'s candidate."""
         from spaces.build import build
 
         settings, name = self.study.teacher, f"teacher.{number}"
-        file = self.directory / f"{name}.safetensors"
-        if not file.is_file():
-            network = train_teacher(settings, self.dataset, self.study.train, self.study.study.seed + number, self._training(name))
-            save_file(network.state_dict(), self.directory / f"{name}.aside")
-            os.replace(self.directory / f"{name}.aside", file)
-            self.forget(name)
-        network = build(Candidate.parse(settings.candidate), self.dataset.shape)
-        network.load_state_dict(load_file(file))
-        return network.eval()
+        return self._once(name, build(Candidate.parse(settings.candidate), self.dataset.shape), lambda: train_teacher(
+            settings, self.dataset, self.study.train, self.study.study.seed + number, self._training(name)))

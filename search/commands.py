@@ -22,6 +22,7 @@ def run(args) -> None:
     directory = Path(args.out or Path("runs") / study.study.name)
     with _scorer(study, directory) as scorer:
         study = storage.create(directory, study)
+        scorer.keep_network()
         _search(study, directory, scorer, args.storage)
 
 

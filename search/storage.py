@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from search.study_file import StudyError, StudyFile, load
+from spaces.given import copy_from
 
 FORMAT = 2
 LIBRARIES = ("torch", "apache-tvm", "apache-tvm-ffi", "optuna", "numpy")
@@ -48,6 +49,7 @@ def reopen(directory: Path) -> StudyFile:
     """The study of an existing directory. StudyError if it is none, or another version's."""
     if not (directory / "study.toml").is_file():
         raise StudyError(f"{directory} holds no study (no study.toml); start one with `netwright run STUDY.toml`")
+    copy_from(directory)  # the network that its candidates are of, if the user gave one
     study = load(directory / "study.toml")
     made = study.provenance.get("format")
     if made != FORMAT:

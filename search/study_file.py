@@ -4,6 +4,8 @@
     [data]   source path validation augment context
     [train]  epochs finetune_epochs rungs batch learning_rate finetune_learning_rate weight_decay optimizer schedule label_smoothing ema
              precision device
+    [model]  source weights epochs mean std    (a network of the user's, in place of the space's stages and head)
+    [start]  candidates
     [supernet] epochs batch learning_rate shrinking     (where a rung inherits weights)
     [teacher] candidate epochs members, or model mean std    (needed where a recipe learns from a teacher)
     [target] name
@@ -44,12 +46,14 @@ class StudyTable(_Table):
 
 
 class DataTable(_Table):
-    """[data]: a source (a file of evaluators/training/sources), its path, the share held out for validation; of a source of sequences
-    `context`, how many frames an image has on either side of its own."""
+    """[data]: a source (a file of evaluators/training/sources), its path, the share held out for validation and of what: of the test images
+    for a network that has been trained on all others; of a source of sequences `context`, how many frames an image has on either side of its
+    own."""
 
     source: str
     path: str = ""
     validation: Annotated[float, Meta(gt=0, lt=1)] = 0.2
+    validation_from: Literal["train", "test"] = "train"
     augment: list[str] = []
     context: Annotated[int, Meta(ge=0)] = 0
 
@@ -96,6 +100,24 @@ class TeacherTable(_Table):
     std: tuple[float, ...] = ()
 
 
+class ModelTable(_Table):
+    """[model]: a network to compress, as `netwright measure` reads it, but for candidates and .pt2 files; the file of its `weights`; and how
+    it wants pixels in [0, 1]: less `mean`, divided by `std` (if not said, as the study normalises). It is trained on for `epochs` on the
+    study's data before candidates begin with its weights."""
+
+    source: Annotated[str, Meta(min_length=1)]
+    weights: str = ""
+    epochs: Annotated[int, Meta(ge=0)] = 0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+class StartTable(_Table):
+    """[start]: candidates of the space that are scored before the sampler draws."""
+
+    candidates: list[str] = []
+
+
 class TargetTable(_Table):
     """[target]: a name of `netwright targets`, or the path of a .toml file."""
 
@@ -105,7 +127,7 @@ class TargetTable(_Table):
 class SpaceTable(_Table):
     """[space]: see spaces.space.Space.from_tables, which checks its tables."""
 
-    stages: list[dict[str, Any]]
+    stages: list[dict[str, Any]] = []
     head: dict[str, Any] = {}
     compression: dict[str, list[str]] = {}
     recipes: list[str] = []
@@ -119,6 +141,8 @@ class StudyFile(_Table):
     train: TrainTable
     space: SpaceTable
     target: TargetTable = TargetTable()
+    model: ModelTable | None = None
+    start: StartTable = StartTable()
     supernet: SupernetTable = SupernetTable()
     teacher: TeacherTable | None = None
     provenance: dict[str, Any] = {}
@@ -189,9 +213,20 @@ def _check(path: Path, study: StudyFile) -> None:
         ladder(study.train)
     except RungError as error:
         raise StudyError(f"{path}: train.rungs: {error}") from None
+    _check_model(path, study)
     _check_teacher(path, study)
     if study.data.context:
         _check_context(path, study.data)
+
+
+def _check_model(path: Path, study: StudyFile) -> None:
+    if study.model is None:
+        return
+    if study.space.stages or study.space.head:
+        raise StudyError(f"{path}: a study has a [model] of the user's, or space.stages and space.head; leave out one of the two")
+    if len(study.model.mean) != len(study.model.std):
+        raise StudyError(f"{path}: [model] has {len(study.model.mean)} numbers as mean and {len(study.model.std)} as std; give one of each a"
+                         " channel")
 
 
 def _check_context(path: Path, data: DataTable) -> None:

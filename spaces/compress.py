@@ -6,6 +6,7 @@ are deployed: factorise, sparsify, quantise. Each phase ends in all layers befor
 Norms then come back for the training to come (`spaces.norms`).
 """
 
+import copy
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -112,6 +113,37 @@ def _remove(network: nn.Module, path: str, channels: list[int], example: torch.T
     names = {id(module): name for name, module in network.named_modules()}
     return [names[id(dep.target.module)] for dep, _ in everything
             if graph.is_out_channel_pruning_fn(dep.handler) and id(dep.target.module) in names]
+
+
+def removable(network: nn.Module, path: str, images: torch.Tensor) -> bool:
+    """Whether output channels of the layer at `path` can be removed from an untraced network, tried on every third: if the first layer of
+    those that lose outputs is this one, and the network then computes what it does with them at zero."""
+    try:
+        removed, masked = copy.deepcopy(network), copy.deepcopy(network)
+        channels = list(range(0, network.get_submodule(path).out_channels, 3))
+        if _remove(removed, path, channels, images[:1])[0] != path:
+            return False
+        _silence(masked, path, channels, images[:1])
+        with torch.no_grad():
+            found, expected = removed.eval()(images), masked.eval()(images)
+    except Exception:  # whatever a removal that does not fit breaks, here or in the network
+        return False
+    return torch.allclose(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+@torch.no_grad()
+def _silence(network: nn.Module, path: str, channels: list[int], example: torch.Tensor) -> None:
+    """Puts zeros where `_remove` would remove outputs, in their norms, too."""
+    import torch_pruning
+
+    with warnings.catch_warnings(), torch.enable_grad():
+        warnings.simplefilter("ignore")
+        graph = torch_pruning.DependencyGraph().build_dependency(network.eval(), example)
+        group = graph.get_pruning_group(network.get_submodule(path), torch_pruning.prune_conv_out_channels, channels)
+    for dep, indices in group:
+        if graph.is_out_channel_pruning_fn(dep.handler):
+            for parameter in dep.target.module.parameters():
+                parameter[indices] = 0
 
 
 def _check_agreement(first: Choice, second: Choice) -> None:

@@ -10,7 +10,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from decimal import Decimal
 from functools import cache
 from typing import ClassVar
@@ -73,6 +73,9 @@ def make(kind: str, name: str, values: dict[str, object]) -> Gene:
         if field not in known:
             raise SpaceError(f"{name} has no parameter {field!r}; it has: {', '.join(known) or 'none'}")
         values = {**values, field: _cast(name, field, known[field], value)}
+    missing = [f.name for f in fields(gene) if f.default is MISSING and f.name not in values]
+    if missing:
+        raise SpaceError(f"{name} needs {', '.join(missing)}")
     return gene(**values)
 
 

@@ -56,6 +56,7 @@ def put_back(graph: fx.GraphModule, norms: dict[str, nn.BatchNorm2d]) -> bool:
     found = False
     for node in list(graph.graph.nodes):
         if node.op == "call_module" and node.target in norms and takes_up(graph.get_submodule(node.target)):
+            _unfold(graph.get_submodule(node.target), norms[node.target])
             path = f"{node.target}_{NAME}"
             graph.add_submodule(path, _like(norms[node.target]))
             with graph.graph.inserting_after(node):
@@ -66,10 +67,36 @@ def put_back(graph: fx.GraphModule, norms: dict[str, nn.BatchNorm2d]) -> bool:
     return found
 
 
+@torch.no_grad()
+def _unfold(layer: nn.Module, norm: nn.BatchNorm2d) -> None:
+    """Gives the channels the size that they had before the norm was folded into them: the rate at which they learn well is that of weights
+    of this size, where a norm stands behind them (van Laarhoven, 2017)."""
+    factor = torch.sqrt(norm.running_var + norm.eps)
+    if norm.affine:
+        factor = torch.where(norm.weight == 0, 1, factor / norm.weight.abs())
+    layer = layer[-1] if isinstance(layer, nn.Sequential) else layer
+    if hasattr(layer, "absorb"):
+        layer.absorb(factor)
+    else:
+        weight = _trained_weight(layer)
+        weight.mul_(by_channel(factor, weight))
+    inner = layer.layer if isinstance(layer, IntegerLayer) else layer
+    if inner.bias is not None:
+        inner.bias.mul_(factor)
+
+
+def _trained_weight(layer: nn.Module) -> nn.Parameter:
+    """The weights that training changes: under a mask, if there is one."""
+    inner = layer.layer if isinstance(layer, IntegerLayer) else layer
+    return inner.parametrizations.weight.original if parametrize.is_parametrized(inner, "weight") else inner.weight
+
+
 def _like(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
     """A norm that gives the same mean and deviation. Its own statistics are still to be measured."""
     fresh = nn.BatchNorm2d(norm.num_features, norm.eps, affine=norm.affine)
     fresh.load_state_dict(norm.state_dict())
+    if norm.affine:
+        fresh.weight.data.abs_()  # the sign of a factor is the folded weights' now
     fresh.reset_running_stats()
     return fresh
 
@@ -88,7 +115,7 @@ def taken_up(layer: nn.Module, norm: nn.BatchNorm2d) -> nn.Module:
     """A copy of the layer that computes what the layer and the norm behind it do in eval mode."""
     whole = copy.deepcopy(layer)
     inner = whole.layer if isinstance(whole, IntegerLayer) else whole
-    weight = inner.parametrizations.weight.original if parametrize.is_parametrized(inner, "weight") else inner.weight
+    weight = _trained_weight(whole)
     factor, shift = torch.rsqrt(norm.running_var + norm.eps) * (norm.weight if norm.affine else 1), norm.bias if norm.affine else 0
     with torch.no_grad():
         if hasattr(whole, "absorb"):

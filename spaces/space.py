@@ -103,8 +103,8 @@ class Space:
     def from_tables(cls, stages: list[dict], head: dict, compression: dict[str, list[str]],
                     recipes: list[str], classes: int) -> Self:
         """From the tables of a study file. SpaceError names the bad value and its key."""
-        if not stages:
-            raise SpaceError("space.stages is empty; give at least one [[space.stages]]")
+        if not stages and not head:
+            raise SpaceError("space.stages is empty; give at least one [[space.stages]], or a [model] of your own")
         built = tuple(Stage.from_table(table, f"space.stages[{i}]") for i, table in enumerate(stages))
         heads = tuple(BlockChoice.from_table(table, f"space.head.blocks[{i}]")
                       for i, table in enumerate(head.get("blocks", [{"name": "classifier"}])))

@@ -97,11 +97,9 @@ def open_data(settings, seed: int) -> Dataset:
     """
     raw = _read(settings)
     augment.check(settings.augment)
-    whole, held = _split(raw.train_images, raw.train_labels, raw.train_windows), _held_out(raw, settings.validation, seed)
-    train = whole.at(~held)
+    train, validation, test = _splits(raw, settings, seed)
     mean, std = _statistics(train.images)
-    dataset = Dataset(train, whole.at(held), _split(raw.test_images, raw.test_labels, raw.test_windows), raw.classes,
-                      mean, std.clamp(min=1e-3), tuple(settings.augment))
+    dataset = Dataset(train, validation, test, raw.classes, mean, std.clamp(min=1e-3), tuple(settings.augment))
     return replace(dataset, sequences=dataset.utterances(train))
 
 
@@ -125,11 +123,21 @@ def _read(settings) -> Raw:
     return source.windows(settings.path, settings.context) if sources.of_sequences(source) else source.read(settings.path)
 
 
-def _held_out(raw: Raw, share: float, seed: int) -> torch.Tensor:
-    """A mask of the training images that are for validation."""
-    if raw.train_windows is not None:
-        return torch.from_numpy(split_by_speaker(raw.train_windows.speaker, share, seed))
-    return torch.from_numpy(split_by_class(raw.train_labels, share, seed))
+def _splits(raw: Raw, settings, seed: int) -> tuple[Split, Split, Split]:
+    """Training, validation and test images: the second come out of the first, or of the last."""
+    train = _split(raw.train_images, raw.train_labels, raw.train_windows)
+    test = _split(raw.test_images, raw.test_labels, raw.test_windows)
+    source = train if settings.validation_from == "train" else test
+    held = _held_out(source, settings.validation, seed)
+    rest, validation = source.at(~held), source.at(held)
+    return (rest, validation, test) if source is train else (train, validation, rest)
+
+
+def _held_out(split: Split, share: float, seed: int) -> torch.Tensor:
+    """A mask of the images that are for validation."""
+    if split.windows is not None:
+        return torch.from_numpy(split_by_speaker(split.windows.speaker.numpy(), share, seed))
+    return torch.from_numpy(split_by_class(split.labels.numpy(), share, seed))
 
 
 def _statistics(images: Rows) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,7 +9,7 @@ from backends.target import load
 from evaluators.model import load_model
 from spaces import zoo
 from spaces.gene import load as load_gene
-from spaces.gene import names
+from tests.by_name import BLOCKS
 
 
 def unserved(text: str, shape=(1, 3, 32, 32)) -> list[str]:
@@ -24,7 +24,7 @@ def test_every_op_of_a_published_network_has_a_kernel(name):
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("name", names("blocks"))
+@pytest.mark.parametrize("name", BLOCKS)
 def test_every_op_of_a_block_has_a_kernel(name, stride):
     block = load_gene("blocks", name)
     if block.HEAD:

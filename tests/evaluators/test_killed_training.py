@@ -23,7 +23,7 @@ LIMIT_S = 120.0
 
 def train_candidate(folder=None):
     """The deployed network."""
-    data = SimpleNamespace(source="digits", path="", validation=0.2, augment=["crop", "mixup"])
+    data = SimpleNamespace(source="digits", path="", validation=0.2, validation_from="train", augment=["crop", "mixup"])
     torch.set_num_threads(1)
     return trained(Candidate.parse(CANDIDATE), Rung("full", 12), Lessons(open_data(data, 0), SETTINGS, folder=folder), 5)[0]
 

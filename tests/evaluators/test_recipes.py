@@ -28,7 +28,7 @@ FAST = Schedule(epochs=3, batch=64, learning_rate=0.1, weight_decay=0.0)
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return open_data(SimpleNamespace(source="digits", path="", validation=0.2, augment=["crop"]), 0).part(256, 0)
+    return open_data(SimpleNamespace(source="digits", path="", validation=0.2, validation_from="train", augment=["crop"]), 0).part(256, 0)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ SETTINGS = SimpleNamespace(epochs=EPOCHS, finetune_epochs=4, batch=64, learning_
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return open_data(SimpleNamespace(source="digits", path="", validation=0.2, augment=[]), 0)
+    return open_data(SimpleNamespace(source="digits", path="", validation=0.2, validation_from="train", augment=[]), 0)
 
 
 def result(chain: str, digits: Dataset) -> tuple[int, float]:

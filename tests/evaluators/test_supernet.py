@@ -26,7 +26,7 @@ WIDE = Candidate.parse("conv:16/1 mbconv-expand2-kernel5:24/2 mbconv-expand2:24/
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return open_data(SimpleNamespace(source="digits", path="", validation=0.2, augment=[]), 0)
+    return open_data(SimpleNamespace(source="digits", path="", validation=0.2, validation_from="train", augment=[]), 0)
 
 
 def test_an_inherited_network_computes_what_the_supernet_does():

@@ -26,7 +26,7 @@ FAST = Schedule(epochs=8, batch=64, learning_rate=0.2, weight_decay=5e-4)
 
 def settings(**changes):
     """A [data] table."""
-    return SimpleNamespace(**{"source": "digits", "path": "", "validation": 0.2, "augment": [], **changes})
+    return SimpleNamespace(**{"source": "digits", "path": "", "validation": 0.2, "validation_from": "train", "augment": [], **changes})
 
 
 @pytest.fixture(scope="module")

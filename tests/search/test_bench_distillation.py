@@ -20,7 +20,7 @@ def found(tmp_path, monkeypatch):
     """A student's figures, and a function that finds them again."""
     monkeypatch.setattr(distillation, "EPOCHS", 2)
     monkeypatch.setattr(distillation, "SEEDS", (0, 1))
-    digits = open_data(SimpleNamespace(source="digits", path="", validation=0.2, augment=[]), 0)
+    digits = open_data(SimpleNamespace(source="digits", path="", validation=0.2, validation_from="train", augment=[]), 0)
     torch.manual_seed(0)
     teacher = build(Candidate.parse("conv:16/2 conv:16/1 conv:24/1 classifier:10/1"), digits.shape).eval()
 

@@ -13,7 +13,7 @@ from search.bench import lenet
 @pytest.fixture
 def digits():
     """Images of 28x28, in a few epochs."""
-    small = open_data(SimpleNamespace(source="digits", path="", validation=0.2, augment=[]), 0)
+    small = open_data(SimpleNamespace(source="digits", path="", validation=0.2, validation_from="train", augment=[]), 0)
 
     def large(split):
         return type(split)(functional.interpolate(split.images[:], (28, 28)), split.labels)

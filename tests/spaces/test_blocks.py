@@ -11,11 +11,12 @@ from spaces.block import CONV, DENSE, DEPTHWISE, POINTWISE
 from spaces.build import build
 from spaces.candidate import Candidate
 from spaces.freeze import freeze
-from spaces.gene import SpaceError, load, names, parse
+from spaces.gene import SpaceError, load, parse
+from tests.by_name import BLOCKS
 
-BODIES = [n for n in names("blocks") if not load("blocks", n).HEAD]
-HEADS = [n for n in names("blocks") if load("blocks", n).HEAD]
-VARIANTS = [*names("blocks"), "conv-kernel5-norm_none", "fire-squeeze0.5-share0.25-norm_batch", "mbconv-expand1",
+BODIES = [n for n in BLOCKS if not load("blocks", n).HEAD]
+HEADS = [n for n in BLOCKS if load("blocks", n).HEAD]
+VARIANTS = [*BLOCKS, "conv-kernel5-norm_none", "fire-squeeze0.5-share0.25-norm_batch", "mbconv-expand1",
             "fire-bypass_complex", "mbconv-kernel5-expand3-se0.25", "depthwise_separable-kernel5-act_relu6",
             "conv_classifier-act_none"]
 

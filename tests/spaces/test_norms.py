@@ -9,8 +9,10 @@ from spaces.candidate import Candidate
 from spaces.compress import prepare
 from spaces.freeze import freeze
 from spaces.gene import parse
-from spaces.norms import takes_up, taken_up
+from spaces.norms import fold_norms, norms_of, put_back, takes_up, taken_up
 from spaces.site import Calibration
+from spaces.trace import trace
+from spaces.zoo import settled
 
 SHAPE = (3, 12, 12)
 NETWORK = ("conv:8/1 [*={0}] mbconv-expand2:8/1 [expand={0} project={0}] fire-norm_batch:16/2 [squeeze={0} expand3x3={0}]"
@@ -53,6 +55,22 @@ def test_a_network_that_trained_with_norms_deploys_to_what_it_computed(chain, wa
     tolerance = 0.03 if "int" in chain else 1e-4
     torch.testing.assert_close(deployed(x), expected, rtol=0, atol=tolerance * float(expected.abs().max()))
     assert not norms(deployed) and len(norms(graph)) > 0
+
+
+def test_a_norm_that_turns_signs_comes_back_as_one_that_changes_nothing():
+    torch.manual_seed(0)
+    network, x = build(Candidate.parse("conv:8/1 conv:8/2 classifier:5/1"), SHAPE), torch.randn(32, *SHAPE)
+    with torch.no_grad():
+        for norm in norms(network):
+            network.get_submodule(norm).weight.copy_(torch.randn(8))
+    with torch.no_grad():
+        expected = settled(network, x)(x)
+    graph = trace(network)
+    behind = norms_of(graph)
+    assert put_back(fold_norms(graph), behind)
+    with torch.no_grad():
+        found = settled(graph, x)(x)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("method, comes", [("int8", True), ("magnitude-keep0.3", True), ("intn-bits3", True), ("pow2", False),

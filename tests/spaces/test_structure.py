@@ -17,6 +17,7 @@ from spaces.gene import SpaceError, load, names, parse
 from spaces.method import STRUCTURE
 from spaces.site import Calibration, Site
 from spaces.trace import trace
+from tests.by_name import BLOCKS as NAMED
 from tests.spaces.masking import Masked
 
 SHAPE = (3, 12, 12)
@@ -27,7 +28,7 @@ VARIANTS = {
     "fire": ["fire-squeeze0.5", "fire-squeeze0.5-norm_batch", "fire-squeeze0.5-bypass_simple", "fire-squeeze0.5-bypass_complex"],
     "mbconv": ["mbconv-expand3", "mbconv-expand1", "mbconv-expand3-se0.5"],
 }
-BLOCKS = [token for name in names("blocks") for token in VARIANTS.get(name, [name])]
+BLOCKS = [token for name in NAMED for token in VARIANTS.get(name, [name])]
 
 
 def networks(block: str) -> list[str]:
