@@ -28,7 +28,7 @@ def given_network(settings, shape: tuple[int, int, int], classes: int) -> str:
     ModelError if it cannot be compressed or does not fit."""
     model, network = settings.source, load_model(settings.source, (1, *shape)).network
     if not isinstance(network, fx.GraphModule) and settings.weights:
-        read_weights(network, locate(settings.weights))
+        read_weights(network, locate(settings.weights, "model.weights"))
     steps, tensors = _steps(model, network, shape)
     made = untrained(steps)
     made.load_state_dict(tensors)

@@ -54,6 +54,7 @@ class Scorer:
         self.space = space_of(study, self.dataset, directory)
         self.space.check(self.dataset.shape)
         self.space.check_recipes(self.dataset.sequences, self.dataset.augment)
+        check_start(self.space, study.start.candidates)
         self._constraints = [Constraint.parse(text) for text in study.study.constraints]
         self.teachers = Teachers(study, self.space, self.dataset, directory)
         self._worker = Worker(environment(target.threads))
@@ -170,6 +171,16 @@ def space_of(study, dataset, directory: Path) -> Space:
         network = kept[0] if kept else given_network(study.model, dataset.shape, len(dataset.classes))
         head = {"blocks": [{"name": "given", "network": network}]}
     return Space.from_tables(study.space.stages, head, study.space.compression, study.space.recipes, len(dataset.classes))
+
+
+def check_start(space: Space, candidates: list[str]) -> None:
+    """SpaceError unless all of a study's [start] are candidates of its space."""
+    from spaces.gene import placed
+    from spaces.places import picks_of
+
+    with placed("start.candidates"):
+        for text in candidates:
+            picks_of(space, Candidate.parse(text))
 
 
 def as_wanted(dataset, model):

@@ -50,6 +50,11 @@ class Teachers:
         return obtain(self.space, self.dataset, self.supernet_schedule, study.study.seed, study.supernet.shrinking, self.directory)
 
     @property
+    def own(self):
+        """The weights of the network that the user has, trained on as the [model] table says; None if there is no such network."""
+        return self._anchor.state_dict() if self.study.model is not None else None
+
+    @property
     def supernet_schedule(self):
         """How the supernet is trained."""
         table = self.study.supernet
@@ -64,8 +69,7 @@ class Teachers:
             teacher = self._teacher
         if not rung.inherits:
             return Lessons(self.dataset, self.study.train, teacher, folder=self._training(candidate.id))
-        own = self._anchor.state_dict() if self.study.model is not None else None
-        return Lessons(self.dataset, self.study.train, teacher, self.supernet, own, self._recovery, self._training(candidate.id))
+        return Lessons(self.dataset, self.study.train, teacher, self.supernet, self.own, self._recovery, self._training(candidate.id))
 
     def _training(self, name: str) -> Path:
         """Where a training run is kept until it has ended; a killed one goes on from there."""
@@ -77,11 +81,11 @@ class Teachers:
         from evaluators.training.supernet import inherit
 
         if self.study.model is not None:
-            return self._own()
+            return self._adapted()
         return inherit(self.supernet, self.supernet.anchor, self.dataset, self.study.train.batch, self.study.study.seed).eval()
 
-    def _own(self):
-        """The network that the user has, trained on as the [model] table says; kept as adapted.safetensors."""
+    def _adapted(self):
+        """The network that the user has, trained on."""
         from evaluators.pipeline import adapted
         from evaluators.training.supernet import anchor
         from spaces.build import build

@@ -29,8 +29,6 @@ def _tensors(file: Path) -> "dict[str, torch.Tensor]":
     import numpy as np
     import torch
 
-    if not file.is_file():
-        raise ModelError(f"the weights {file} do not exist")
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file

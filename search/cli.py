@@ -9,6 +9,7 @@ from search import bench
 
 COMMANDS = {
     "run": "run a study file and print its front", "resume": "go on with a study's directory",
+    "compress": "search the compression of each layer of a network that you have",
     "front": "print the Pareto front of a study", "select": "name one candidate within limits, measured again",
     "export": "write a candidate's model folder", "targets": "list the devices that can be measured",
     "measure": "time a network on a target, op by op, beside other runtimes", "bench": "the project's own benchmarks",
@@ -42,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     made = {name: subparsers.add_parser(name, help=text, description=text) for name, text in COMMANDS.items()}
     _run_options(made["run"])
+    _compress_options(made["compress"])
     for name in ("resume", "front", "select", "export"):
         made[name].add_argument("directory", metavar="DIR", help="the study's directory")
         made[name].add_argument("--storage", metavar="URL", help="Optuna storage, if not DIR/study.db")
@@ -77,6 +79,19 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--time", metavar="15m", help="when to stop")
     parser.add_argument("--storage", metavar="URL", help="Optuna storage, if not DIR/study.db")
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a key of the file")
+
+
+def _compress_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="FILE.onnx, or module:function")
+    parser.add_argument("--weights", metavar="FILE", default="", help=".safetensors, .npz, .pt, .pth or .th")
+    parser.add_argument("--data", metavar="PATH", required=True, help="a folder or zip of images by class, or an .npz file")
+    parser.add_argument("--target", required=True)
+    parser.add_argument("--mean", metavar="A,B,C", default="", help="what the network wants taken from pixels in [0, 1]")
+    parser.add_argument("--std", metavar="A,B,C", default="", help="what it wants them divided by")
+    parser.add_argument("--out", metavar="DIR", help="where results go (default: runs/<name>)")
+    parser.add_argument("--time", metavar="1h", default="1h", help="when to stop")
+    parser.add_argument("--storage", metavar="URL", help="Optuna storage, if not DIR/study.db")
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="override a key of the study that is written")
 
 
 def _select_options(parser: argparse.ArgumentParser) -> None:

@@ -20,18 +20,36 @@ def run(args) -> None:
     study = msgspec.structs.replace(study, study=msgspec.structs.replace(study.study, **changes))
     seconds(study.study.time)
     directory = Path(args.out or Path("runs") / study.study.name)
-    with _scorer(study, directory) as scorer:
+    with scorer_of(study, directory) as scorer:
         study = storage.create(directory, study)
         scorer.keep_network()
-        _search(study, directory, scorer, args.storage)
+        _search(study, directory, scorer, args.storage, time.monotonic() + seconds(study.study.time))
 
 
 def resume(args) -> None:
     """Goes on with a study."""
     directory = Path(args.directory)
     study = storage.reopen(directory)
-    with _scorer(study, directory) as scorer:
-        _search(study, directory, scorer, args.storage)
+    with scorer_of(study, directory) as scorer:
+        _search(study, directory, scorer, args.storage, time.monotonic() + seconds(study.study.time))
+
+
+def compress(args) -> None:
+    """Writes a study of the user's network and runs it."""
+    from search import compress
+
+    end = time.monotonic() + seconds(args.time)
+    study = compress.draft(args)
+    directory = Path(args.out or Path("runs") / study.study.name)
+    with scorer_of(study, directory) as scorer:
+        storage.create(directory, study)
+        scorer.keep_network()
+        found = compress.looked(scorer)
+    compress.show(found)
+    study = compress.final(study, found)
+    storage.rewrite(directory, study)
+    with scorer_of(study, directory) as scorer:
+        _search(study, directory, scorer, args.storage, end)
 
 
 def show_front(args) -> None:
@@ -54,7 +72,7 @@ def select(args) -> None:
     if args.target != study.target.name:
         raise StudyError(f"--target {args.target!r}: this study measured {study.target.name!r}; select for that")
     row = _best(front.front_rows(directory, None, args.storage), args)
-    with _scorer(study, directory) as scorer:
+    with scorer_of(study, directory) as scorer:
         figures = scorer.final(row["id"])
     low, high = figures["interval_ms"]
     print(f"{row['id']}  {row['candidate']}")
@@ -73,7 +91,7 @@ def export(args) -> None:
     study = storage.reopen(directory)
     row = _row_of(front.scored_rows(directory, args.storage), args.candidate, directory)
     known = {r["id"]: r for r in front.front_rows(directory, None, args.storage)}
-    with _scorer(study, directory) as scorer:
+    with scorer_of(study, directory) as scorer:
         write_export(scorer, {**row, **known.get(row["id"], {})}, Path(args.to))
     _say(f"next: python {Path(args.to) / 'run.py'} IMAGE (needs only apache-tvm, numpy and pillow)")
 
@@ -138,18 +156,19 @@ def methods(args) -> None:
           for name, gene in genes)
 
 
-def _search(study: StudyFile, directory: Path, scorer, url: str | None) -> None:
+def _search(study: StudyFile, directory: Path, scorer, url: str | None, end: float) -> None:
+    """Searches until the time `end`, by `time.monotonic`."""
     import optuna
 
     from search.controller import Controller
     from search.executors import inline
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    end = time.monotonic() + seconds(study.study.time)
     try:
         scorer.teachers.prepare()
     except KeyboardInterrupt:
-        raise StudyError(f"interrupted while the supernet trained; `netwright resume {directory}` goes on from there") from None
+        raise StudyError(f"interrupted while the weights trained that candidates begin with; `netwright resume {directory}` goes on from"
+                         " there") from None
     limit = end - time.monotonic()
     with storage.storage_errors(url or directory / "study.db"):
         controller = Controller(scorer.space, study, storage.open_storage(directory, url))
@@ -179,7 +198,7 @@ def _finish(directory: Path, controller, scorer, url: str | None) -> None:
 
 
 @contextmanager
-def _scorer(study: StudyFile, directory: Path):
+def scorer_of(study: StudyFile, directory: Path):
     """The scorer, with torch kept to the cores there are."""
     import warnings
 

@@ -17,6 +17,7 @@ from search.ladder import Ladder, share_of
 from search.pareto import Front, losses
 from search.study_file import StudyFile
 from spaces.candidate import Candidate
+from spaces.places import picks_of
 from spaces.space import Space
 
 DUPLICATES_IN_A_ROW = 200
@@ -84,6 +85,9 @@ class Controller:
         self._study.sampler = sampling.make(table.sampler, table.seed + len(done))
         for trial in done:
             self._recall(trial)
+        if not done:
+            for text in self.study_file.start.candidates:
+                self._study.enqueue_trial(picks_of(self.space, Candidate.parse(text)))
 
     @property
     def next_rung(self) -> int:

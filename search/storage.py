@@ -45,6 +45,11 @@ def create(directory: Path, study: StudyFile) -> StudyFile:
     return study
 
 
+def rewrite(directory: Path, study: StudyFile) -> None:
+    """Puts another study in the place of one that has no candidates yet."""
+    write(directory / "study.toml", toml(msgspec.structs.replace(study, provenance=provenance(study))))
+
+
 def reopen(directory: Path) -> StudyFile:
     """The study of an existing directory. StudyError if it is none, or another version's."""
     if not (directory / "study.toml").is_file():

@@ -156,6 +156,11 @@ def load(path: Path, overrides: list[str] = ()) -> StudyFile:
         raise StudyError(f"{path} does not exist; give the path of a study file such as studies/digits.toml") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StudyError(f"{path} is not TOML: {error}") from None
+    return of_table(table, overrides, path)
+
+
+def of_table(table: dict, overrides: list[str], path: Path | str) -> StudyFile:
+    """The study of a table that came from `path`, with overrides as for `load`."""
     for override in overrides:
         _override(table, override)
     try:

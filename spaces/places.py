@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from spaces.block import Block
-from spaces.candidate import Candidate, Layer
+from spaces.candidate import Candidate, Layer, chain_text
 from spaces.gene import SpaceError
-from spaces.space import Space, Stage
+from spaces.space import BlockChoice, Space, Stage, Value, labels, parsed
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,45 @@ def placed_layers(waiting: list[Place], candidate: Candidate) -> tuple[str, ...]
     if found is None:
         raise SpaceError(f"{candidate} is no candidate of this space")
     return tuple(found)
+
+
+def picks_of(space: Space, candidate: Candidate) -> dict[str, Value]:
+    """What has to be picked for the candidate: `Space.decode` gives it back. SpaceError if the space has no such candidate."""
+    placed = placed_layers(places(space), candidate)
+    picks = {name: options[0] for name, options in space.choices.items()}
+    for number, stage in enumerate(space.stages):
+        mine = [layer for name, layer in zip(placed, candidate.layers) if name.startswith(f"stage{number}.")]
+        picks |= _stage_picks(f"stage{number}", stage, mine)
+    picks |= _block_picks("head", space.head, candidate.layers[-1])
+    picks["recipe"] = next((text for text in space.recipes if parsed(text) == candidate.recipes), space.recipes[0])
+    picks = {name: value for name, value in picks.items() if name in space.choices}
+    if any(value not in space.choices[name] for name, value in picks.items()) or space.decode(picks) != candidate:
+        raise SpaceError(f"{candidate} is no candidate of this space")
+    return picks
+
+
+def _stage_picks(name: str, stage: Stage, layers: list[Layer]) -> dict[str, Value]:
+    """Of the layers of a stage, and of positions to skip behind them."""
+    depth = min((count for count in stage.layers if count >= len(layers)), default=max(stage.layers))
+    picks: dict[str, Value] = {f"{name}.layers": depth}
+    if layers:
+        picks |= {f"{name}.width": layers[0].width, f"{name}.stride": layers[0].stride}
+    for position in range(depth):
+        options = stage.choicesplaced(position)
+        if position < len(layers):
+            picks |= _block_picks(f"{name}.{position}", options, layers[position])
+        else:
+            skips = (label for label, choice in zip(labels(options), options) if choice.variants[0].KEEPS_WIDTH)
+            picks[f"{name}.{position}.block"] = next(skips, labels(options)[0])
+    return picks
+
+
+def _block_picks(place: str, options: tuple[BlockChoice, ...], layer: Layer) -> dict[str, Value]:
+    """Of a layer where it stands."""
+    label, choice = next((label, choice) for label, choice in zip(labels(options), options) if layer.block in choice.variants)
+    chains, prefix = dict(layer.compressions), f"{place}.{label}"
+    return {f"{place}.block": label, **{f"{prefix}.{key}": getattr(layer.block, key) for key in choice.options},
+            **{f"{prefix}.{role}.compression": chain_text(chains.get(role, ())) for role in layer.block.roles()}}
 
 
 def _blocks(stage: Stage, position: int) -> Iterator[Block]:

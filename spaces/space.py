@@ -134,14 +134,14 @@ class Space:
     def check_recipes(self, sequences: Sequences | None, augment: tuple[str, ...]) -> None:
         """SpaceError if a recipe cannot learn from such data (`spaces.recipe.Recipe.check`)."""
         with placed("space.recipes"):
-            for recipe in (recipe for text in self.recipes for recipe in _parsed(text)):
+            for recipe in (recipe for text in self.recipes for recipe in parsed(text)):
                 recipe.check(sequences, augment)
 
     def _walk(self, pick) -> Candidate:
         layers = [layer for index, stage in enumerate(self.stages)
                   for layer in self._stage(stage, f"stage{index}", pick)]
         block, chains = self._block(self.head, "head", pick)
-        return Candidate((*layers, Layer(block, self.classes, 1, chains)), _parsed(pick("recipe", self.recipes)))
+        return Candidate((*layers, Layer(block, self.classes, 1, chains)), parsed(pick("recipe", self.recipes)))
 
     def _stage(self, stage: Stage, name: str, pick) -> list[Layer]:
         depth, width = pick(f"{name}.layers", stage.layers), pick(f"{name}.width", stage.width)
@@ -152,9 +152,9 @@ class Space:
                 if not block.KEEPS_WIDTH]
 
     def _block(self, options: tuple[BlockChoice, ...], place: str, pick) -> tuple[Block, tuple[tuple[str, Chain], ...]]:
-        labels = _labels(options)
-        chosen = pick(f"{place}.block", labels)
-        drawn = {label: self._variant(option, f"{place}.{label}", pick) for label, option in zip(labels, options)}
+        named = dict(zip(labels(options), options))
+        chosen = pick(f"{place}.block", tuple(named))
+        drawn = {label: self._variant(option, f"{place}.{label}", pick) for label, option in named.items()}
         return drawn[chosen]
 
     def _variant(self, option: BlockChoice, place: str, pick):
@@ -178,8 +178,8 @@ class Space:
         return tuple(usable) or ("none",)
 
 
-
-def _labels(options: tuple[BlockChoice, ...]) -> tuple[str, ...]:
+def labels(options: tuple[BlockChoice, ...]) -> tuple[str, ...]:
+    """What the blocks of a list are called in choices: their names, numbered where one stands there more than once."""
     names = [option.name for option in options]
     return tuple(n if names.count(n) == 1 else f"{n}#{names[:i].count(n)}" for i, n in enumerate(names))
 
@@ -236,10 +236,10 @@ def _recipes(tokens: list[str]) -> tuple[str, ...]:
     options = _options(tokens or ["none"], "space.recipes")
     with placed("space.recipes"):
         for token in options:
-            _parsed(str(token))
+            parsed(str(token))
     return options
 
 
-def _parsed(text: str) -> tuple[Recipe, ...]:
+def parsed(text: str) -> tuple[Recipe, ...]:
     """The recipes of one option, such as "soft_targets+logic_rules"; of "none" none."""
     return () if text == "none" else tuple(parse("recipes", token) for token in text.split("+"))

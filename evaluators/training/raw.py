@@ -43,17 +43,18 @@ class Raw:
     test_windows: Windows | None = None
 
 
-def locate(path: str) -> Path:
-    """The file or folder `path`, as given or below $NETWRIGHT_DATA. DataError says where it was looked for."""
+def locate(path: str, key: str = "data.path") -> Path:
+    """The file or folder `path`, which stands in a study as `key`, as given or below $NETWRIGHT_DATA. DataError says where it was looked
+    for."""
     base = os.environ.get("NETWRIGHT_DATA")
     for place in (Path(path), *([Path(base) / path] if base else [])):
         if path and place.exists():
             return place
     looked = f"{base}/{path}" if base else "NETWRIGHT_DATA is not set"
-    raise DataError(f"data.path {path!r} does not exist (nor {looked}); set NETWRIGHT_DATA to the folder that holds"
-                    " it, or give --set data.path=PATH" if base else
-                    f"data.path {path!r} does not exist and {looked}; set it to the folder that holds the data,"
-                    " or give --set data.path=PATH")
+    raise DataError(f"{key} {path!r} does not exist (nor {looked}); set NETWRIGHT_DATA to the folder that holds"
+                    f" it, or give --set {key}=PATH" if base else
+                    f"{key} {path!r} does not exist and {looked}; set it to the folder that holds the data,"
+                    f" or give --set {key}=PATH")
 
 
 def arrays_of(path: str, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
