@@ -85,33 +85,41 @@ def _program(model: str, network: nn.Module, shape: tuple[int, int, int]):
                          f" {str(error).splitlines()[0]}") from None
 
 
+@dataclass(frozen=True)
+class _Constant:
+    """A stored tensor, or what is computed from such alone: `path` is where the first of them is in the network."""
+
+    path: str
+    tensor: torch.Tensor
+
+
 @dataclass
 class _Reader:
-    """What has been read: `values` is for each node the name of its step, or a constant tensor and its path."""
+    """What has been read: `values` is for each node the name of its step, "" for the images, or a constant."""
 
     model: str
     network: nn.Module
     steps: list[Step] = field(default_factory=list)
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
-    values: dict[fx.Node, object] = field(default_factory=dict)
+    values: dict[fx.Node, str | _Constant] = field(default_factory=dict)
 
     def read(self, node: fx.Node, signature) -> None:
         """Reads a node of the program."""
         if node.op == "placeholder":
             path = (signature.inputs_to_parameters | signature.inputs_to_buffers).get(node.name)
-            self.values[node] = "" if path is None else (path, _tensor(self.network, path))
+            self.values[node] = "" if path is None else _Constant(path, _tensor(self.network, path))
         elif node.op == "call_function":
-            arguments = [self.value(argument) for argument in (*node.args, *node.kwargs.values())]
-            constants = [value for value in arguments if isinstance(value, tuple) and isinstance(value[-1], torch.Tensor)]
-            if constants and not any(isinstance(argument, fx.Node) and isinstance(self.values[argument], str) for argument in node.args):
-                plain = [value[-1] if value in constants else value for value in arguments] if len(constants) == 1 else arguments
-                self.values[node] = (constants[0][0], node.target(*plain))
-                return
-            self.values[node] = self._read(node)
+            constant = all(isinstance(self.values[source], _Constant) for source in node.all_input_nodes)
+            self.values[node] = self._folded(node) if constant and node.all_input_nodes else self._read(node)
 
     def value(self, argument: object) -> object:
         """An argument: of a node, what it is."""
         return self.values[argument] if isinstance(argument, fx.Node) else argument
+
+    def _folded(self, node: fx.Node) -> _Constant:
+        """What an operation on constants gives, such as transposed weights."""
+        arguments, options = fx.node.map_arg((node.args, node.kwargs), lambda source: self.values[source].tensor)
+        return _Constant(self.values[node.all_input_nodes[0]].path, node.target(*arguments, **options))
 
     def _read(self, node: fx.Node) -> str:
         name = str(node.target).split(".")[1]
@@ -127,15 +135,15 @@ class _Reader:
         self.steps.append(Step(name, kind, inputs, settings))
         return name
 
-    def layer(self, kind: str, node: fx.Node, tensors: dict[str, object], **settings) -> str:
-        """Adds a step with tensors, called by their path in the network; several uses of the same tensors are several steps."""
-        path = next(value[0] for value in tensors.values() if value is not None).rpartition(".")
+    def layer(self, kind: str, node: fx.Node, tensors: dict[str, _Constant | None], **settings) -> str:
+        """Adds a step with tensors, called by their path in the network."""
+        path = next(value.path for value in tensors.values() if value is not None).rpartition(".")
         name = path[0] if path[1] else path[2].removesuffix("_weight")
         if any(step.name == name for step in self.steps):
             raise ModelError(f"model.source = {self.model!r}: the layer {name} is used twice, and would be two after compression")
         for key, value in tensors.items():
             if value is not None:
-                self.tensors[f"{name}.{key}"] = value[1].detach().clone()
+                self.tensors[f"{name}.{key}"] = value.tensor.detach().clone()
         return self.step(kind, (self.value(node.args[0]),), name, **settings)
 
 
@@ -159,7 +167,7 @@ def _conv2d(reader: _Reader, node: fx.Node) -> str | None:
     a = _arguments(reader, node)
     if not isinstance(a["padding"], list):
         return None
-    weight = a["weight"][1]
+    weight = a["weight"].tensor
     return reader.layer("Conv2d", node, {"weight": a["weight"], "bias": a["bias"]}, in_channels=weight.shape[1] * a["groups"],
                         out_channels=len(weight), kernel_size=list(weight.shape[2:]), stride=_pair(a["stride"]), padding=_pair(a["padding"]),
                         dilation=_pair(a["dilation"]), groups=a["groups"], bias=a["bias"] is not None)
@@ -167,7 +175,7 @@ def _conv2d(reader: _Reader, node: fx.Node) -> str | None:
 
 def _linear(reader: _Reader, node: fx.Node) -> str:
     a = _arguments(reader, node)
-    outputs, inputs = a["weight"][1].shape
+    outputs, inputs = a["weight"].tensor.shape
     return reader.layer("Linear", node, {"weight": a["weight"], "bias": a["bias"]}, in_features=inputs, out_features=outputs,
                         bias=a["bias"] is not None)
 
@@ -176,7 +184,7 @@ def _batch_norm(reader: _Reader, node: fx.Node) -> str:
     a = _arguments(reader, node)
     statistics = {"running_mean": a["running_mean"], "running_var": a["running_var"]}
     affine = {"weight": a["weight"], "bias": a["bias"]} if a["weight"] is not None else {}
-    name = reader.layer("BatchNorm2d", node, {**affine, **statistics}, num_features=len(a["running_mean"][1]), eps=a["eps"],
+    name = reader.layer("BatchNorm2d", node, {**affine, **statistics}, num_features=len(a["running_mean"].tensor), eps=a["eps"],
                         affine=bool(affine))
     reader.tensors[f"{name}.num_batches_tracked"] = torch.tensor(0)
     return name

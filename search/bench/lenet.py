@@ -1,8 +1,11 @@
-"""LeNet-300-100 and LeNet-5 on MNIST through Deep Compression (Han et al., 2016 [12]): pruned in rounds, weights shared, Huffman coded.
+"""LeNet-300-100 and LeNet-5 on MNIST through Deep Compression (Han et al., 2016 [12]): pruned in rounds, weights shared, Huffman coded; and
+under dynamic network surgery (Guo et al., 2016 [15]).
 
 Each network is trained by itself; one copy then goes through the chain, another trains on, uncompressed, for as many epochs. What is
 judged is the deployed network with its tensors as they were written and read back, on the 10,000 test images; bytes are those of the
-stored tensors, biases, bitmaps, codebooks and code tables included. The shares that stay are the paper's (tables 2 and 3).
+stored tensors, biases, bitmaps, codebooks and code tables included. The shares that stay are the paper's (tables 2 and 3). Surgery begins
+with shares somewhat above those of its paper (table 2), from the same trained network; a copy is pruned in rounds to the shares that
+surgery left, for as many epochs.
 
 MNIST from mnist.zip in `$NETWRIGHT_DATA` (default: ../shared/data). What is done is kept in runs/bench_lenet.
 """
@@ -21,13 +24,13 @@ from search.bench.rungs import Kept
 
 FOLDER, ARCHIVE, SEEDS, ROUNDS = Path("runs/bench_lenet"), "mnist.zip", (0, 1, 2), 4
 KEEP = {"LeNet-300-100": {"1": 0.08, "3": 0.09, "5": 0.26}, "LeNet-5": {"0": 0.66, "2": 0.12, "5": 0.08, "7": 0.19}}
+SURGERY = {"LeNet-300-100": {"1": 0.025, "3": 0.03, "5": 0.1}, "LeNet-5": {"0": 0.3, "2": 0.05, "5": 0.01, "7": 0.08}}
 BITS = {"conv": 8, "dense": 5}
 DENSE_EPOCHS, PRUNE_EPOCHS, SHARE_EPOCHS, BATCH, RATE = 20, 30, 5, 128, 0.1
 
 
 def run(target) -> dict:
-    """By network and seed: test accuracy of the network trained on uncompressed and of the compressed one, bytes of both, weights that
-    stay."""
+    """By network and seed: test accuracy of the network trained on uncompressed and of the compressed ones, bytes, weights that stay."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     kept, dataset = Kept(FOLDER / "results.jsonl"), _data()
     def rows(name: str) -> list[dict]:
@@ -71,7 +74,24 @@ def _compressed(name: str, seed: int, dataset) -> dict:
     kept = sum(int((read.weight != 0).sum()) for read in reads(frozen, dataset.normalised(dataset.test.images[:1])))
     return {"accuracy": evaluate(longer, dataset.test, dataset), "compressed_accuracy": evaluate(frozen, dataset.test, dataset),
             "bytes": sum(p.numel() * 4 for p in dense.parameters()), "stored_bytes": stored_bytes, "kept_weights": kept,
-            "weights": sum(dense.get_parameter(f"{path}.weight").numel() for path in KEEP[name])}
+            "weights": sum(dense.get_parameter(f"{path}.weight").numel() for path in KEEP[name]), **_operated(dense, name, dataset, seed)}
+
+
+def _operated(dense, name: str, dataset, seed: int) -> dict:
+    """The network under surgery, and one pruned to as many weights a layer."""
+    from evaluators.training.loop import evaluate
+    from spaces.freeze import freeze
+
+    found = {}
+    shares = SURGERY[name]
+    for method, token in (("surgery", "surgery-keep{}-gamma0.0001-stop0.7"), ("magnitude", f"magnitude-keep{{}}-rounds{ROUNDS}")):
+        chains = {path: token.format(f"{share:.6f}") for path, share in shares.items()}
+        network = _under(copy.deepcopy(dense), chains, dataset, seed)
+        _trained(network, dataset, PRUNE_EPOCHS, RATE / 2, seed + 1)
+        kept = {path: int((network.get_submodule(path).weight != 0).sum()) for path in shares}
+        shares = {path: count / dense.get_submodule(path).weight.numel() for path, count in kept.items()}
+        found |= {f"{method}_accuracy": evaluate(freeze(network), dataset.test, dataset), f"{method}_weights": sum(kept.values())}
+    return found
 
 
 def _chain(dense, name: str, dataset, seed: int):
@@ -131,4 +151,13 @@ def show(result: dict) -> None:
         stored = fmean(row["stored_bytes"] for row in rows)
         table.add_row(name, f"{error:.2f}%", f"{after:.2f}%", f"{after - error:+.2f}", f"{rows[0]['bytes']:,}", f"{stored:,.0f}",
                       f"{rows[0]['bytes'] / stored:.1f}", f"{fmean(row['kept_weights'] / row['weights'] for row in rows):.1%}")
+    console().print(table)
+    table = Table(title="Dynamic network surgery, and pruning in rounds to the same weights a layer")
+    for column in ("network", "error", "error, surgery", "points lost", "weights that stay", "times fewer", "error, pruned"):
+        table.add_column(column)
+    for name, rows in result["networks"].items():
+        error, cut, pruned = (100 * (1 - fmean(row[key] for row in rows)) for key in ("accuracy", "surgery_accuracy", "magnitude_accuracy"))
+        weights = fmean(row["surgery_weights"] for row in rows)
+        table.add_row(name, f"{error:.2f}%", f"{cut:.2f}%", f"{cut - error:+.2f}", f"{weights:,.0f}", f"{rows[0]['weights'] / weights:.1f}",
+                      f"{pruned:.2f}%")
     console().print(table)

@@ -9,7 +9,7 @@ import torch
 from evaluators.rungs import ladder
 from evaluators.score import Scorer
 from evaluators.training import supernet_store
-from search.study_file import load
+from search.study_file import StudyError, load
 from spaces.candidate import Candidate
 
 STUDY = Path(__file__).parents[2] / "studies" / "digits.toml"
@@ -26,6 +26,16 @@ def rungs_of(*changes: str) -> list[str]:
 def test_rungs_without_a_number_take_the_epochs_of_the_study():
     found = rungs_of('train.rungs=["inherit", "finetune", "full"]', "train.epochs=9", "train.finetune_epochs=3")
     assert found == ["inherit", "finetune:3", "full:9"]
+
+
+def test_fine_tuning_may_begin_with_compression():
+    assert rungs_of('train.rungs=["inherit", "finetune:0", "finetune:2"]') == ["inherit", "finetune:0", "finetune:2"]
+
+
+@pytest.mark.parametrize("rung", ["full:0", "inherit:0", "finetune:-1", "finetune:", "tune:2"])
+def test_what_is_no_rung_is_refused_by_name(rung):
+    with pytest.raises(StudyError, match=f"train.rungs: '{rung}' is no rung"):
+        rungs_of(f'train.rungs=["{rung}"]')
 
 
 def test_a_study_without_rungs_trains_every_candidate_in_full():

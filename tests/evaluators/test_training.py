@@ -70,6 +70,15 @@ def test_another_seed_carves_another_validation_split_and_the_same_test_split(di
     assert torch.equal(other.test.images, digits.test.images)
 
 
+def test_validation_may_come_out_of_the_test_split(digits):
+    other = open_data(settings(validation_from="test", validation=0.5), 0)
+    assert len(other.train) == len(digits.train) + len(digits.validation)
+    assert len(other.validation) + len(other.test) == len(digits.test)
+    assert abs(len(other.validation) - len(other.test)) <= 10  # half of each class
+    both = torch.cat([split.images[:].flatten(1) for split in (other.validation, other.test)]).long()
+    assert both.sum() == digits.test.images[:].long().sum()
+
+
 def test_statistics_are_those_of_the_training_split(digits):
     pixels = digits.train.images[:].numpy().astype("float64")
     np.testing.assert_allclose(digits.mean, pixels.mean((0, 2, 3)), rtol=1e-5)

@@ -37,3 +37,6 @@ def test_the_shares_of_the_paper_stay_and_all_that_is_stored_counts(digits, monk
     least = (found["kept_weights"] * 2 + 410 * 32) / 8  # two bits a weight, biases as they are
     assert least < found["stored_bytes"] < found["bytes"] / 30
     assert found["compressed_accuracy"] > 0.7 and found["accuracy"] > 0.8
+    assert 0 < found["surgery_weights"] < 0.06 * found["weights"]
+    assert abs(found["magnitude_weights"] - found["surgery_weights"]) <= len(layers)
+    assert found["surgery_accuracy"] > 0.7

@@ -73,6 +73,22 @@ def test_a_norm_that_turns_signs_comes_back_as_one_that_changes_nothing():
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-3 * float(expected.abs().max()))
 
 
+def test_weights_in_front_of_a_norm_that_came_back_are_those_that_were_there_but_for_its_signs(warm):
+    torch.manual_seed(0)
+    network = build(Candidate.parse("conv:8/1 conv:6/2 classifier:5/1"), SHAPE)
+    with torch.no_grad():
+        for norm in norms(network):
+            torch.nn.init.normal_(network.get_submodule(norm).weight)
+    warm(SHAPE)(network)
+    layers = [path for path, module in network.named_modules() if isinstance(module, nn.Conv2d)]
+    before = {path: network.get_submodule(path).weight.detach().clone() for path in layers}
+    signs = {path: norm.weight.detach().sign().view(-1, 1, 1, 1) for path, norm in norms_of(trace(network)).items()}
+    graph = prepare(network, {}, Calibration.unlabelled(torch.randn(2, *SHAPE)), warm(SHAPE))
+    assert len(layers) == 2
+    for path in layers:
+        torch.testing.assert_close(graph.get_submodule(path).weight, before[path] * signs[path], rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("method, comes", [("int8", True), ("magnitude-keep0.3", True), ("intn-bits3", True), ("pow2", False),
                                            ("ternary", False), ("codebook", False)])
 def test_norms_are_only_where_scaled_channels_keep_the_weights_form(method, comes):
