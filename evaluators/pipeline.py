@@ -30,9 +30,8 @@ CALIBRATION = 512  # images that compressions may look at
 @dataclass(frozen=True)
 class Lessons:
     """What trains a candidate: `settings`, a study's [train] table; `teacher`: a network in eval mode; `supernet`: what the rungs that
-    inherit inherit from; `own`: the weights that the user's network has, which
-    they then inherit; `recovery`: the images on which they recover from compression; `folder`: where training is kept, so that a
-    killed run goes on from there."""
+    inherit inherit from, or `own`: the weights of the network that the user has; `recovery`: the images on which they recover from
+    compression; `folder`: where training is kept, so that a killed run goes on from there."""
 
     dataset: "Dataset"
     settings: Any

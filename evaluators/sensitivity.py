@@ -5,6 +5,7 @@ Kullback-Leibler divergence from the network's own classes, in nats (as Cai et a
 about additive over layers where it is small.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -129,13 +130,20 @@ def mixtures(found: Sensitivity, count: int) -> Iterator[dict[str, Chain]]:
     seen: set[tuple[Chain, ...]] = set()
     for shares in ((1.0, 0.0), (0.5, 0.5)):
         saved = {effect: _saved(found, effect, shares) for role in roles for effect in found.of(role)}
-        prices = sorted({max(effect.divergence, 1e-9) / saving for effect, saving in saved.items() if saving > 0})
+        prices = sorted({price for role in roles for price in _prices(found.of(role), saved)})
         choices = dict.fromkeys(_cheapest(found, roles, saved, price) for price in prices)
         fresh = [choice for choice in choices if choice not in seen and any(choice)]
         wanted = min(count // 2, len(fresh))
         chosen = [fresh[(number + 1) * len(fresh) // wanted - 1] for number in range(wanted)]
         seen |= set(chosen)
         yield from ({role: chain for role, chain in zip(roles, choice) if chain} for choice in chosen)
+
+
+def _prices(effects: list[Effect], saved: Mapping[Effect, float]) -> Iterator[float]:
+    """Prices a little above those at which one effect becomes worth another."""
+    for mild, strong in itertools.permutations(effects, 2):
+        if saved[strong] > saved[mild]:
+            yield max(0.0, strong.divergence - mild.divergence) / (saved[strong] - saved[mild]) * (1 + 1e-6) + 1e-9
 
 
 def _saved(found: Sensitivity, effect: Effect, shares: tuple[float, float]) -> float:
