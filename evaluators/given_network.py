@@ -4,7 +4,6 @@ Read from the program that torch.export traces, so that it makes no difference h
 training, compression and freezing know; an operation beyond these is named.
 """
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,7 +26,9 @@ def given_network(settings, shape: tuple[int, int, int], classes: int) -> str:
     """The hash of the network that a study's [model] table names, with the weights of its file if one is named, for images of `shape`.
     ModelError if it cannot be compressed or does not fit."""
     model, network = settings.source, load_model(settings.source, (1, *shape)).network
-    if not isinstance(network, fx.GraphModule) and settings.weights:
+    if isinstance(network, fx.GraphModule):
+        raise ModelError(f"model.source = {model!r} is a program, which is fixed; give a module:function or an .onnx file")
+    if settings.weights:
         read_weights(network, locate(settings.weights, "model.weights"))
     steps, tensors = _steps(model, network, shape)
     made = untrained(steps)
@@ -45,9 +46,9 @@ def _check(model: str, network: nn.Module, made: nn.Module, images: torch.Tensor
     if found.shape != (len(images), classes):
         raise ModelError(f"model.source = {model!r} gives {tuple(found.shape[1:])} numbers an image, and the data has {classes} classes; give"
                          " a network for these")
-    expected = torch.cat([network(image) for image in images[:BATCH].split(BATCH)])
+    expected = network(images[:BATCH])
     if not torch.allclose(found[:BATCH], expected, rtol=CLOSE, atol=CLOSE * float(expected.abs().max())):
-        raise ModelError(f"model.source = {model!r} does not compute the same for every image, or is not in eval mode")
+        raise ModelError(f"model.source = {model!r} gives other numbers than its operations one by one; is an image's result its own?")
 
 
 def _kind(step: Step) -> str | None:
@@ -68,8 +69,6 @@ def _goes(made: nn.Module, step: Step, last: Step, images: torch.Tensor) -> bool
 
 def _steps(model: str, network: nn.Module, shape: tuple[int, int, int]) -> tuple[tuple[Step, ...], dict[str, torch.Tensor]]:
     """The steps of a network and their tensors."""
-    if isinstance(network, fx.GraphModule):
-        raise ModelError(f"model.source = {model!r} is a program, which is fixed; give a module:function or an .onnx file")
     reader, program = _Reader(model, network), _program(model, network.eval(), shape)
     for node in program.graph.nodes:
         reader.read(node, program.graph_signature)
@@ -111,6 +110,9 @@ class _Reader:
         elif node.op == "call_function":
             constant = all(isinstance(self.values[source], _Constant) for source in node.all_input_nodes)
             self.values[node] = self._folded(node) if constant and node.all_input_nodes else self._read(node)
+        elif [self.value(result) for result in node.args[0]] != [self.steps[-1].name if self.steps else None]:
+            raise ModelError(f"model.source = {self.model!r} gives {len(node.args[0])} results, or not its last operation's; a classifier"
+                             " gives its logits")
 
     def value(self, argument: object) -> object:
         """An argument: of a node, what it is."""
@@ -165,27 +167,40 @@ def _pair(value: list[int]) -> list[int]:
 
 def _conv2d(reader: _Reader, node: fx.Node) -> str | None:
     a = _arguments(reader, node)
-    if not isinstance(a["padding"], list):
+    padding = _padding(a) if isinstance(a["weight"], _Constant) else None
+    if padding is None:
         return None
     weight = a["weight"].tensor
     return reader.layer("Conv2d", node, {"weight": a["weight"], "bias": a["bias"]}, in_channels=weight.shape[1] * a["groups"],
-                        out_channels=len(weight), kernel_size=list(weight.shape[2:]), stride=_pair(a["stride"]), padding=_pair(a["padding"]),
+                        out_channels=len(weight), kernel_size=list(weight.shape[2:]), stride=_pair(a["stride"]), padding=padding,
                         dilation=_pair(a["dilation"]), groups=a["groups"], bias=a["bias"] is not None)
 
 
-def _linear(reader: _Reader, node: fx.Node) -> str:
+def _padding(a: dict[str, object]) -> list[int] | None:
+    """Rows and columns of zeros on each side; None where one side would get more than the other."""
+    if not isinstance(a["padding"], str):
+        return _pair(a["padding"])
+    both = [spread * (side - 1) * (a["padding"] == "same") for spread, side in zip(_pair(a["dilation"]), a["weight"].tensor.shape[2:])]
+    return None if any(count % 2 for count in both) else [count // 2 for count in both]
+
+
+def _linear(reader: _Reader, node: fx.Node) -> str | None:
     a = _arguments(reader, node)
+    if not isinstance(a["weight"], _Constant):
+        return None
     outputs, inputs = a["weight"].tensor.shape
     return reader.layer("Linear", node, {"weight": a["weight"], "bias": a["bias"]}, in_features=inputs, out_features=outputs,
                         bias=a["bias"] is not None)
 
 
-def _batch_norm(reader: _Reader, node: fx.Node) -> str:
+def _batch_norm(reader: _Reader, node: fx.Node) -> str | None:
     a = _arguments(reader, node)
+    if a["running_mean"] is None or len(node.meta["val"].shape) != 4:
+        return None
     statistics = {"running_mean": a["running_mean"], "running_var": a["running_var"]}
     affine = {"weight": a["weight"], "bias": a["bias"]} if a["weight"] is not None else {}
     name = reader.layer("BatchNorm2d", node, {**affine, **statistics}, num_features=len(a["running_mean"].tensor), eps=a["eps"],
-                        affine=bool(affine))
+                        momentum=a["momentum"], affine=bool(affine))
     reader.tensors[f"{name}.num_batches_tracked"] = torch.tensor(0)
     return name
 
@@ -196,8 +211,8 @@ def _plain(kind: str) -> Callable[[_Reader, fx.Node], str]:
 
 
 def _clamp(reader: _Reader, node: fx.Node) -> str | None:
-    bounds = list(node.args[1:])
-    kind = {(0, 6): "ReLU6", (0, None): "ReLU", (0,): "ReLU"}.get(tuple(bounds))
+    _, *bounds = _arguments(reader, node).values()
+    kind = {(0, 6): "ReLU6", (0, None): "ReLU"}.get(tuple(bounds))
     return reader.step(kind, (reader.value(node.args[0]),), node.name) if kind else None
 
 
@@ -208,8 +223,10 @@ def _max_pool(reader: _Reader, node: fx.Node) -> str | None:
                        ceil_mode=a["ceil_mode"])
 
 
-def _avg_pool(reader: _Reader, node: fx.Node) -> str:
+def _avg_pool(reader: _Reader, node: fx.Node) -> str | None:
     a, sides = _arguments(reader, node), list(node.args[0].meta["val"].shape[2:])
+    if a["divisor_override"] is not None:
+        return None
     if _pair(a["kernel_size"]) == sides and not any(a["padding"]):
         return reader.step("AdaptiveAvgPool2d", (a["self"],), node.name, output_size=1)
     return reader.step("AvgPool2d", (a["self"],), node.name, kernel_size=_pair(a["kernel_size"]),
@@ -244,7 +261,8 @@ def _two(kind: str) -> Callable[[_Reader, fx.Node], str | None]:
     """A reader of an operation on two tensors."""
     def read(reader: _Reader, node: fx.Node) -> str | None:
         both = tuple(reader.value(argument) for argument in node.args)
-        return reader.step(kind, both, node.name) if len(both) == 2 and all(isinstance(value, str) for value in both) else None
+        two = len(both) == 2 and all(isinstance(value, str) for value in both) and not node.kwargs  # such as a factor of one of them
+        return reader.step(kind, both, node.name) if two else None
     return read
 
 
@@ -254,8 +272,9 @@ def _cat(reader: _Reader, node: fx.Node) -> str | None:
     return reader.step("cat", tensors, node.name) if channels and all(isinstance(value, str) for value in tensors) else None
 
 
-def _dropout(reader: _Reader, node: fx.Node) -> str:
-    return reader.step("Dropout", (reader.value(node.args[0]),), node.name, p=node.args[1])
+def _dropout(kind: str) -> Callable[[_Reader, fx.Node], str]:
+    """A reader of a dropout."""
+    return lambda reader, node: reader.step(kind, (reader.value(node.args[0]),), node.name, p=node.args[1])
 
 
 def _slice(reader: _Reader, node: fx.Node) -> str | None:
@@ -267,8 +286,8 @@ def _slice(reader: _Reader, node: fx.Node) -> str | None:
     if a["step"] == 1:
         return a["self"]
     stride = [a["step"] if a["dim"] == axis else 1 for axis in (2, 3)]
-    last = reader.steps[-1]
-    if last.name == a["self"] and last.settings.get("kernel_size") == 1 and len(node.args[0].users) == 1:
+    last = reader.steps[-1] if reader.steps else None
+    if last and last.name == a["self"] and last.settings.get("kernel_size") == 1 and len(node.args[0].users) == 1:
         reader.steps.pop()  # the rows of what are columns already: both at once
         return reader.step("MaxPool2d", last.inputs, node.name, kernel_size=1, stride=[one * other for one, other in
                                                                                        zip(stride, last.settings["stride"])])
@@ -278,7 +297,8 @@ def _slice(reader: _Reader, node: fx.Node) -> str | None:
 def _pad(reader: _Reader, node: fx.Node) -> str | None:
     a = _arguments(reader, node)
     sides = [*a["pad"], *[0] * 6][:6]
-    if len(node.meta["val"].shape) != 4 or any(a["pad"][6:]) or min(sides) < 0 or a["value"]:
+    zeros = not a["value"] and a.get("mode", "constant") == "constant"
+    if len(node.meta["val"].shape) != 4 or any(a["pad"][6:]) or min(sides) < 0 or not zeros:
         return None
     return reader.step("ConstantPad3d", (a["self"],), node.name, padding=sides, value=0.0)
 
@@ -292,6 +312,6 @@ READERS: dict[str, Callable[[_Reader, fx.Node], str | None]] = {
     "hardtanh": _clamp, "clamp": _clamp, "hardswish": _plain("Hardswish"), "hardsigmoid": _plain("Hardsigmoid"), "silu": _plain("SiLU"),
     "sigmoid": _plain("Sigmoid"), "max_pool2d": _max_pool, "avg_pool2d": _avg_pool, "adaptive_avg_pool2d": _adaptive_pool, "mean": _mean,
     "view": _shape, "reshape": _shape, "flatten": _shape, "squeeze": _shape, "add": _two("add"), "mul": _two("mul"), "cat": _cat,
-    "dropout": _dropout, "feature_dropout": _dropout, "slice": _slice, "constant_pad_nd": _pad, "pad": _pad, "alias": _same,
+    "dropout": _dropout("Dropout"), "feature_dropout": _dropout("Dropout2d"), "slice": _slice, "constant_pad_nd": _pad, "pad": _pad, "alias": _same,
     "detach": _same, "contiguous": _same, "clone": _same,
 }

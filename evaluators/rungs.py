@@ -5,8 +5,8 @@
     full:N        N epochs from random weights, then `finetune_epochs` with the compressions in place
 
 The supernet's anchor teaches those that inherit. Of a network that the user has, the supernet's weights are its own, trained on for
-`epochs` of the study's [model], and it is its own anchor; `full` begins with them as they came. Fine-tuning trains before it compresses: uncompressed weights bear the higher rate at
-which they forget what all candidates had in common.
+`epochs` of the study's [model], and it is its own anchor; `full` begins with them as they came. Fine-tuning trains before it compresses:
+uncompressed weights bear the higher rate at which they forget what all candidates had in common.
 Without a number, `finetune` and `full` train for `finetune_epochs` and `epochs` of the study's [train].
 """
 

@@ -74,7 +74,7 @@ class Scorer:
         from spaces.given import copy_to
 
         if self.study.model is not None:
-            copy_to(self.space.head[0].options["network"][0], self.directory)
+            copy_to(self.space.head[0].variants[0].network, self.directory)
 
     def score(self, candidate: Candidate, rung: int = 0) -> Result:
         """Everything about one candidate after the training of a rung, and its files in `candidates/<id>/`."""

@@ -1,8 +1,8 @@
 """How much a network minds what is done to one layer of it (Li et al., 2017, section 3.2, for filters), all others as they are.
 
-Nothing is trained: batch norms and ranges are seen anew, those of the network as it is, too, and some validation images show what changed. `divergence` is the mean
-Kullback-Leibler divergence from the network's own classes, in nats (as Cai et al., "ZeroQ", 2020, equation 4): smoother than accuracy, and
-about additive over layers where it is small.
+Nothing is trained: batch norms and ranges are seen anew, those of the network as it is, too, and some validation images show what changed.
+`divergence` is the mean Kullback-Leibler divergence from the network's own classes, in nats (as Cai et al., "ZeroQ", 2020): smoother than
+accuracy, and taken as additive over layers.
 """
 
 import itertools
@@ -31,9 +31,6 @@ class Effect:
     stored_bytes: int
     macs: int
 
-    def __str__(self) -> str:
-        return f"{self.role} {chain_text(self.chain)}"
-
 
 @dataclass(frozen=True)
 class Sensitivity:
@@ -55,18 +52,18 @@ class Sensitivity:
 
 
 def sensitivity(layer: Layer, weights: dict[str, torch.Tensor], chains: Mapping[str, list[Chain]], dataset: Dataset,
-                told: Callable[[Effect], None]) -> Sensitivity:
+                told: Callable[[str], None]) -> Sensitivity:
     """The effect of each chain in each role of a head, uncompressed, with such weights. A chain that a layer cannot have is left out.
-    told: called with each effect."""
+    told: called with what was tried, and with why it was left out."""
     # Drawn, since images may lie in the order of their classes.
     drawn = torch.randperm(len(dataset.validation), generator=torch.Generator().manual_seed(0))[:IMAGES]
     look, effects = _Look(layer, weights, replace(dataset, validation=dataset.validation.at(drawn))), []
     for role, chain in ((role, chain) for role, offered in chains.items() for chain in offered if chain):
         try:
             effects.append(look.effect(role, chain))
-        except SpaceError:
-            continue
-        told(effects[-1])
+            told(f"{role} {chain_text(chain)}")
+        except SpaceError as error:
+            told(f"{role} {chain_text(chain)} is left out: {error}")
     return Sensitivity(layer, look.dense, look.accuracy, tuple(effects))
 
 

@@ -48,13 +48,12 @@ def looked(scorer) -> "Sensitivity":
     """How much the network's layers mind what the study offers them, after it has been trained on; progress on standard error."""
     from evaluators.sensitivity import sensitivity
     from evaluators.training.supernet import anchor
-    from spaces.candidate import parse_chain
 
     scorer.teachers.prepare()
     layer, = anchor(scorer.space).layers
     chains = {role: [parse_chain(text) for text in scorer.space.choices.get(f"head.given.{role}.compression", ())]
               for role in layer.block.roles()}
-    return sensitivity(layer, scorer.teachers.own, chains, scorer.dataset, lambda effect: print(effect, file=sys.stderr, flush=True))
+    return sensitivity(layer, scorer.teachers.own, chains, scorer.dataset, lambda tried: print(tried, file=sys.stderr, flush=True))
 
 
 def final(study: StudyFile, found: "Sensitivity") -> StudyFile:
@@ -73,7 +72,8 @@ def _starts(mild: "Sensitivity", options: dict[str, list[str]]) -> Iterator[Cand
     """Each chain on all layers, or as much of it as they are offered, and mixtures."""
     from evaluators.sensitivity import mixtures
 
-    uniform = ({role: parse_chain(_as_much(text, offered)) for role, offered in options.items()} for text in CHAINS)
+    every = [chain_text(parse_chain(text)) for text in CHAINS]
+    uniform = ({role: parse_chain(_as_much(text, offered)) for role, offered in options.items()} for text in every)
     for chains in (*uniform, *mixtures(mild, MIXTURES)):
         yield Candidate((replace(mild.layer, compressions=tuple(chains.items())),))
 

@@ -72,7 +72,7 @@ def _skip(plan: fx.GraphModule, node: fx.Node) -> None:
 
 def _drop_identities(plan: fx.GraphModule) -> None:
     for node in list(plan.graph.nodes):
-        if isinstance(_module(plan, node), nn.Identity | nn.Dropout):
+        if isinstance(_module(plan, node), nn.Identity | nn.Dropout | nn.Dropout2d):
             _skip(plan, node)
 
 

@@ -24,7 +24,7 @@ FORMAT, HEADER, DIGITS = 1, "netwright", 16
 FUNCTIONS = ("add", "mul", "cat")
 LAYERS = ("Conv2d", "Linear", "BatchNorm2d")
 OTHERS = ("ReLU", "ReLU6", "Hardswish", "Hardsigmoid", "SiLU", "Sigmoid", "MaxPool2d", "AvgPool2d", "AdaptiveAvgPool2d", "Flatten",
-          "Dropout", "ConstantPad3d")
+          "Dropout", "Dropout2d", "ConstantPad3d")
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def keep(given: Given, tensors: "dict[str, torch.Tensor]") -> str:
 
     data = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {HEADER: given.header()})
     digest = hashlib.sha256(data).hexdigest()[:DIGITS]
-    if not file_of(digest).is_file():
+    if not _sound(file_of(digest), digest):
         _put(file_of(digest), lambda aside: aside.write_bytes(data))
     return digest
 
@@ -91,7 +91,7 @@ def copy_from(folder: Path) -> list[str]:
     """Puts the networks of a folder into the cache, if they are what their names say; their hashes."""
     found = {file.name.split(".")[1]: file for file in sorted(folder.glob("given.*.safetensors"))}
     for digest, file in found.items():
-        if not file_of(digest).is_file() and hashlib.sha256(file.read_bytes()).hexdigest().startswith(digest):
+        if not _sound(file_of(digest), digest) and _sound(file, digest):
             _put(file_of(digest), lambda aside, file=file: shutil.copyfile(file, aside))
     return list(found)
 
@@ -100,6 +100,11 @@ def file_of(digest: str) -> Path:
     """Where the cache has a network."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "netwright" / "networks" / f"given.{digest}.safetensors"
+
+
+def _sound(file: Path, digest: str) -> bool:
+    """Whether a file is there, and is what its name says."""
+    return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest().startswith(digest)
 
 
 @cache

@@ -17,7 +17,7 @@ from torch import fx, nn
 from spaces.affine_range import AffineRange
 
 SUMS = (operator.add, torch.add)
-PASSES = (nn.ReLU, nn.ReLU6, nn.MaxPool2d, nn.Flatten, nn.Identity, nn.Dropout)
+PASSES = (nn.ReLU, nn.ReLU6, nn.MaxPool2d, nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout2d)
 PADS = (nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d)
 
 

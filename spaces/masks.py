@@ -77,6 +77,10 @@ class SplicedMask(Mask):
     def forward(self, weight):
         return StraightThrough.apply(weight, weight.detach() * (self.mask > 0.5))
 
+    def scale(self, factor: float) -> None:
+        """The thresholds go with the weights."""
+        self.low, self.high = self.low * factor, self.high * factor
+
     def update(self, weight: torch.Tensor) -> None:
         """0 up to the lower threshold, 1 past the upper one, as it was in between."""
         size = weight.abs()

@@ -69,20 +69,25 @@ def put_back(graph: fx.GraphModule, norms: dict[str, nn.BatchNorm2d]) -> bool:
 
 @torch.no_grad()
 def _unfold(layer: nn.Module, norm: nn.BatchNorm2d) -> None:
-    """Gives the channels the size that they had before the norm was folded into them: the rate at which they learn well is that of weights
-    of this size, where a norm stands behind them (van Laarhoven, 2017)."""
-    factor = torch.sqrt(norm.running_var + norm.eps)
-    if norm.affine:
-        factor = torch.where(norm.weight == 0, 1, factor / norm.weight.abs())
+    """Gives the weights the size that they had, all channels together, before the norm was folded into them: the rate at which they learn
+    well is that of weights of this size, where a norm stands behind them (van Laarhoven, 2017). One factor for all of them, so that what
+    judges weights by their size, such as a mask that follows it, judges them as before."""
     layer = layer[-1] if isinstance(layer, nn.Sequential) else layer
     if hasattr(layer, "absorb"):
-        layer.absorb(factor)
-    else:
-        weight = _trained_weight(layer)
-        weight.mul_(by_channel(factor, weight))
+        return  # whose weights are held apart from their size
     inner = layer.layer if isinstance(layer, IntegerLayer) else layer
+    folded = torch.rsqrt(norm.running_var + norm.eps) * (norm.weight if norm.affine else 1)
+    before = inner.weight / by_channel(torch.where(folded == 0, 1, folded), inner.weight)
+    factor = float(before.norm() / inner.weight.norm()) if inner.weight.any() else 1.0
+    _trained_weight(layer).mul_(factor)
+    for mask in _masks(inner):
+        mask.scale(factor)
     if inner.bias is not None:
         inner.bias.mul_(factor)
+
+
+def _masks(inner: nn.Module) -> list[Mask]:
+    return list(inner.parametrizations.weight) if parametrize.is_parametrized(inner, "weight") else []
 
 
 def _trained_weight(layer: nn.Module) -> nn.Parameter:
@@ -107,8 +112,7 @@ def takes_up(layer: nn.Module) -> bool:
         return takes_up(layer[-1])
     if isinstance(layer, IntegerLayer):
         return (layer.steps.homogeneous or hasattr(layer, "absorb")) and takes_up(layer.layer)
-    masks = layer.parametrizations.weight if parametrize.is_parametrized(layer, "weight") else ()
-    return isinstance(layer, nn.Conv2d) and all(isinstance(mask, Mask) for mask in masks)
+    return isinstance(layer, nn.Conv2d) and all(isinstance(mask, Mask) for mask in _masks(layer))
 
 
 def taken_up(layer: nn.Module, norm: nn.BatchNorm2d) -> nn.Module:

@@ -87,6 +87,9 @@ class Mask(nn.Module):
     def forward(self, weight):
         return weight * self.mask
 
+    def scale(self, factor: float) -> None:
+        """Told that the weights under it were multiplied by a positive number."""
+
     def pack(self, weight: torch.Tensor) -> Packed:
         """Bitmap and kept values."""
         return bitmap(weight, weight[weight != 0])

@@ -1,8 +1,7 @@
 """ResNet-20 as a user brings it, through `netwright compress` for an hour: is the front better than uniform settings, and how much smaller
 and faster is it than the network itself, at what accuracy?
 
-Afterwards the network uncompressed and each uniform setting get the training of the study's last rung, if the search has not given it to
-them. Where a uniform setting is nowhere worse than a member of the front in the study's objectives, and somewhere better, it says so.
+Afterwards the network uncompressed and each uniform setting get the training of the study's last rung. Where a uniform setting is nowhere worse than a member of the front in the study's objectives, and somewhere better, it says so.
 
 CIFAR-10 from cifar10.zip and the weights from models/resnet_cifar in `$NETWRIGHT_DATA` (default: ../shared/data). What is done is kept in
 runs/bench_compress.
@@ -44,6 +43,7 @@ def _scored(scorer, chain: str) -> dict:
     """The figures of one setting for all layers that it fits, after the last rung's training."""
     import json
 
+    from search.study_file import StudyError
     from spaces.candidate import Candidate, Layer, fits, parse_chain
 
     block, methods = scorer.space.head[0].variants[0], parse_chain(chain)
@@ -52,6 +52,8 @@ def _scored(scorer, chain: str) -> dict:
     kept = FOLDER / f"uniform.{candidate.id}.json"
     if not kept.is_file():
         result = scorer.score(candidate, len(scorer.teachers.rungs) - 1)
+        if result.status == "failed":
+            raise StudyError(f"{chain} in all layers: {result.reason}")
         kept.write_text(json.dumps({**result.metrics, **scorer.final(candidate.id), "candidate": str(candidate)}))
     return json.loads(kept.read_text())
 

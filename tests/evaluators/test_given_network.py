@@ -93,6 +93,50 @@ def untrained() -> nn.Module:
     return Residual()
 
 
+class Written(nn.Module):
+    """Padding by name, bounds by name, pixels picked at once, whole channels dropped."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.drop, self.last = nn.Conv2d(3, 4, 5, padding="same", dilation=2), nn.Dropout2d(0.2), nn.Linear(16, 5)
+
+    def forward(self, x):
+        x = torch.clamp(self.conv(x[:, :, ::2, ::3]), min=0)
+        return self.last(F.avg_pool2d(self.drop(x), (3, 2)).reshape(len(x), -1))
+
+
+class Refused(nn.Module):
+    """Something that no step says."""
+
+    def __init__(self, what):
+        super().__init__()
+        self.what, self.last = what, nn.Linear(432, 5)
+
+    def forward(self, x):
+        return self.what(x, lambda y: self.last(y.flatten(1)))
+
+
+def written() -> nn.Module:
+    torch.manual_seed(3)
+    return Written().eval()
+
+
+def scaled_sum() -> nn.Module:
+    return Refused(lambda x, last: last(torch.add(x, F.relu(x), alpha=2)))
+
+
+def mirrored() -> nn.Module:
+    return Refused(lambda x, last: last(F.pad(x, (1, 1, 1, 1), "reflect")[:, :, 1:13, 1:13]))
+
+
+def two_results() -> nn.Module:
+    return Refused(lambda x, last: (last(x), x))
+
+
+def norm_of_rows() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(432), nn.Linear(432, 5))
+
+
 def odd() -> nn.Module:
     class Odd(nn.Module):
         def forward(self, x):
@@ -109,7 +153,7 @@ def read(source: str, weights: str = "") -> str:
     return given_network(SimpleNamespace(source=source if ":" not in source[:2] else f"{__name__}{source}", weights=str(weights)), SHAPE, 5)
 
 
-@pytest.mark.parametrize("source", [":residual", ":mixed"])
+@pytest.mark.parametrize("source", [":residual", ":mixed", ":written"])
 def test_the_steps_compute_what_the_network_does_for_any_number_of_images(source):
     images = torch.randn(5, *SHAPE)
     with torch.no_grad():
@@ -194,8 +238,10 @@ def test_weights_that_are_not_there_are_looked_for(tmp_path):
         read(":untrained", "nowhere.npz")
 
 
-@pytest.mark.parametrize("source, said", [(":odd", "fft_rfft"), (":twice", "the layer [02] is used twice"), ("resnet20@32", "cannot be traced|5"),
-                                          (":nothing", "nothing")])
+@pytest.mark.parametrize("source, said", [(":odd", "fft_rfft"), (":twice", "the layer [02] is used twice"), ("resnet20@32", "the data has 5 classes"),
+                                          (":nothing", "nothing"),
+                                          (":scaled_sum", "add"), (":mirrored", "pad"), (":two_results", "2 results"),
+                                          (":norm_of_rows", "batch_norm")])
 def test_a_network_that_cannot_be_compressed_is_refused_with_the_reason(source, said):
     with pytest.raises(ModelError, match=said):
         read(source)
@@ -211,6 +257,15 @@ def test_a_network_is_called_by_its_content_and_goes_with_a_folder(tmp_path):
         Candidate.parse(f"given-network_{network}:5/1")
     assert copy_from(tmp_path) == [network]
     assert str(Candidate.parse(f"given-network_{network}:5/1 [*=int8]")) == f"given-network_{network}:5/1 [*=int8]"
+
+
+def test_a_broken_file_in_the_cache_is_mended_by_a_study_of_it(tmp_path):
+    network = read(":mixed")
+    copy_to(network, tmp_path)
+    file_of(network).write_bytes(b"broken")
+    copy_from(tmp_path)
+    given.cache_clear()
+    assert given(network).classes == 5
 
 
 def test_a_copy_that_is_not_what_its_name_says_is_not_believed(tmp_path):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from backends.target import load as target
 from search.bench import axes
 from search.study_file import load
 from spaces.space import Space
@@ -25,6 +26,18 @@ def test_each_axis_alone_leaves_the_other_one_nothing_to_choose():
     assert str(widest).split() == ["conv:32/2", "fire-squeeze0.5-norm_batch:32/1", "fire-squeeze0.5-norm_batch:32/1",
                                    "fire-squeeze0.5-norm_batch:64/2", "fire-squeeze0.5-norm_batch:64/1", "fire-squeeze0.5-norm_batch:128/2",
                                    "fire-squeeze0.5-norm_batch:128/1", "classifier:10/1"]
+
+
+@pytest.mark.slow
+def test_each_axis_is_searched_for_the_same_time(tmp_path, monkeypatch, capsys):
+    for name, value in {"STUDY": ROOT / "studies" / "digits.toml", "FOLDER": tmp_path / "runs", "TIME": "25s"}.items():
+        monkeypatch.setattr(axes, name, value)
+    found = axes.run(target("local"))
+    assert all(found["fronts"].values()) and all(0 <= value <= 1 for value in found["hypervolume"].values())
+    assert set(found["unreached"]) <= {row["id"] for row in found["fronts"]["joint"]}
+    assert not any("[" in row["candidate"] for row in found["fronts"]["architecture"])
+    axes.show(found)
+    assert "reached by one axis alone" in capsys.readouterr().out
 
 
 def test_hypervolumes_are_shares_of_one_box():

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from evaluators.sensitivity import Effect, Sensitivity
 from search import compress
-from search.storage import reopen
-from search.study_file import StudyError, load, of_table
+from search.study_file import StudyError, of_table
+from spaces.candidate import Layer, parse_chain
+from spaces.gene import parse
 from tests.search.test_cli import netwright, refused
 
 ROOT = Path(__file__).parents[2]
@@ -96,21 +98,26 @@ def test_a_model_stands_in_the_place_of_stages():
         of_table({**table, "space": {}, "model": {"source": "a:b", "mean": [0.1]}}, [], "study.toml")
 
 
-def test_a_study_starts_with_the_candidates_that_it_names(tmp_path):
-    first = "conv:24/1 [*=int8] conv:48/2 classifier:10/1"
+def test_a_start_that_is_no_candidate_of_the_space_is_refused(tmp_path):
     text = (ROOT / "studies" / "digits.toml").read_text()
-    (tmp_path / "study.toml").write_text(text + f'\n[start]\ncandidates = ["{first}"]\n')
+    (tmp_path / "study.toml").write_text(text + '\n[start]\ncandidates = ["conv:24/1 classifier:10/1"]\n')
     refused(netwright("run", "study.toml", "--out", "out", cwd=tmp_path), "start.candidates", "is no candidate of this space")
-    assert load(tmp_path / "study.toml").start.candidates == [first]
 
 
-def test_what_the_longest_part_of_a_chain_is():
-    offered = ["none", "int8+huffman", "l1_filters+int8+huffman"]
-    assert compress._as_much("l1_filters+int8+huffman", offered) == offered[2]
-    assert compress._as_much("l1_filters+int8+huffman", offered[:2]) == offered[1]
-    assert compress._as_much("l1_filters", offered[:2]) == "none"
+def test_a_study_starts_with_every_chain_as_far_as_layers_are_offered_it_and_leaves_out_what_they_mind():
+    def effect(text: str, points: float) -> Effect:
+        return Effect("dense", parse_chain(text), points, points / 10, 500, 500)
+    effects = (effect("int8+huffman", 0.1), effect("intn-bits4+huffman", 0.5), effect("magnitude-keep0.5+int8+huffman", 1.0),
+               effect("intn-bits3+huffman", 30.0))
+    found = Sensitivity(Layer(parse("blocks", "classifier"), 10), Effect("", (), 0.0, 0.0, 1000, 500), 0.9, effects)
+    study = compress.final(compress.draft(drafted("a.b:resnet")), found)
+    kept = ["none", "int8+huffman", "intn+huffman", "magnitude+int8+huffman"]
+    assert study.space.compression == {"*": ["none"], "dense": kept}
+    assert sorted(study.start.candidates) == sorted(["classifier:10/1", *(f"classifier:10/1 [*={chain}]" for chain in kept[1:])])
 
 
-def test_reopening_a_directory_of_another_version_says_so(tmp_path):
-    with pytest.raises(StudyError, match="holds no study"):
-        reopen(tmp_path)
+def test_a_network_that_minds_everything_is_refused():
+    effects = (Effect("dense", parse_chain("int8+huffman"), 60.0, 3.0, 500, 500),)
+    found = Sensitivity(Layer(parse("blocks", "classifier"), 10), Effect("", (), 0.0, 0.0, 1000, 500), 0.9, effects)
+    with pytest.raises(StudyError, match="are the weights, --mean and --std those of the network"):
+        compress.final(compress.draft(drafted("a.b:resnet")), found)

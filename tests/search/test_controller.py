@@ -1,6 +1,7 @@
 """The controller: every candidate once, what is known is not run again, interrupted jobs come back once."""
 
 import itertools
+import random
 
 import msgspec
 import numpy as np
@@ -15,6 +16,7 @@ from search.controller import Controller
 from search.executors import inline
 from search.ladder import Ladder
 from search.pareto import Front, dominates, losses
+from search.study_file import StartTable
 from tests.search.conftest import made_up
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -34,6 +36,16 @@ def run(controller, trials):
     seen = []
     why = inline.run(controller, made_up, trials, 60, lambda job, result: seen.append(str(job.candidate)))
     return seen, why
+
+
+@pytest.mark.parametrize("sampler", sampling.names())
+def test_a_study_starts_with_the_candidates_that_it_names_once_even_if_it_is_interrupted(sampler, study, space, tmp_path):
+    pick = random.Random(5)
+    wanted = list(dict.fromkeys(str(space.sample(lambda name, options: pick.choice(options))) for _ in range(6)))
+    started = msgspec.structs.replace(study, start=StartTable(candidates=wanted), study=msgspec.structs.replace(study.study, sampler=sampler))
+    first, why = run(Controller(space, started, storage(tmp_path)), 2)
+    second, _ = run(Controller(space, started, storage(tmp_path)), len(wanted) + 3)
+    assert why == "trials" and [*first, *second][:len(wanted)] == wanted and len(set([*first, *second])) == len(wanted) + 3
 
 
 @pytest.mark.parametrize("sampler", sampling.names())

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from spaces.build import build
 from spaces.candidate import Candidate
@@ -73,7 +74,7 @@ def test_a_norm_that_turns_signs_comes_back_as_one_that_changes_nothing():
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-3 * float(expected.abs().max()))
 
 
-def test_weights_in_front_of_a_norm_that_came_back_are_those_that_were_there_but_for_its_signs(warm):
+def test_weights_in_front_of_a_norm_that_came_back_are_as_large_as_they_were_and_as_when_folded_beside_each_other(warm):
     torch.manual_seed(0)
     network = build(Candidate.parse("conv:8/1 conv:6/2 classifier:5/1"), SHAPE)
     with torch.no_grad():
@@ -82,11 +83,25 @@ def test_weights_in_front_of_a_norm_that_came_back_are_those_that_were_there_but
     warm(SHAPE)(network)
     layers = [path for path, module in network.named_modules() if isinstance(module, nn.Conv2d)]
     before = {path: network.get_submodule(path).weight.detach().clone() for path in layers}
-    signs = {path: norm.weight.detach().sign().view(-1, 1, 1, 1) for path, norm in norms_of(trace(network)).items()}
+    scales = {path: (norm.weight / torch.sqrt(norm.running_var + norm.eps)).detach() for path, norm in norms_of(trace(network)).items()}
     graph = prepare(network, {}, Calibration.unlabelled(torch.randn(2, *SHAPE)), warm(SHAPE))
     assert len(layers) == 2
     for path in layers:
-        torch.testing.assert_close(graph.get_submodule(path).weight, before[path] * signs[path], rtol=1e-5, atol=1e-6)
+        weight, folded = graph.get_submodule(path).weight.detach(), before[path] * scales[path].view(-1, 1, 1, 1)
+        torch.testing.assert_close(weight, folded * (before[path].norm() / folded.norm()), rtol=1e-4, atol=1e-6)
+
+
+def test_surgery_behind_a_norm_cuts_the_same_weights_after_it_came_back(warm):
+    torch.manual_seed(0)
+    candidate = Candidate.parse("conv:16/1 [*=surgery-keep0.3] conv:6/2 classifier:5/1")
+    network = build(candidate, SHAPE)
+    warm(SHAPE)(network)
+    graph = prepare(network, candidate.chains, Calibration.unlabelled(torch.randn(2, *SHAPE)), warm(SHAPE))
+    layer, = (part for part in graph.modules() if is_parametrized(part, "weight"))
+    mask, = layer.parametrizations.weight
+    before = mask.mask.clone()
+    mask.update(layer.parametrizations.weight.original.detach())
+    assert "renorm" in " ".join(norms(graph)) and torch.equal(mask.mask, before) and 0.2 < float(before.mean()) < 0.45
 
 
 @pytest.mark.parametrize("method, comes", [("int8", True), ("magnitude-keep0.3", True), ("intn-bits3", True), ("pow2", False),
