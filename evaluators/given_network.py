@@ -35,7 +35,7 @@ def given_network(settings, shape: tuple[int, int, int], classes: int) -> str:
     made.load_state_dict(tensors)
     images = torch.randn(8, *shape, generator=torch.Generator().manual_seed(0))
     _check(model, network, made.eval(), images, classes)
-    roles = {step.name: Role(_kind(step), _goes(made, step, steps[-1], images)) for step in steps if _kind(step)}
+    roles = {step.name: Role(kind, kind in (CONV, POINTWISE) and removable(made, step.name, images)) for step in steps if (kind := _kind(step))}
     return keep(Given(steps, roles, shape, classes), made.state_dict())
 
 
@@ -61,10 +61,6 @@ def _kind(step: Step) -> str | None:
     if groups > 1:
         return DEPTHWISE if groups == inputs else None
     return POINTWISE if tuple(step.settings["kernel_size"]) == (1, 1) else CONV
-
-
-def _goes(made: nn.Module, step: Step, last: Step, images: torch.Tensor) -> bool:
-    return step.kind == "Conv2d" and step.settings["groups"] == 1 and step is not last and removable(made, step.name, images)
 
 
 def _steps(model: str, network: nn.Module, shape: tuple[int, int, int]) -> tuple[tuple[Step, ...], dict[str, torch.Tensor]]:

@@ -116,19 +116,21 @@ def _remove(network: nn.Module, path: str, channels: list[int], example: torch.T
 
 
 def removable(network: nn.Module, path: str, images: torch.Tensor) -> bool:
-    """Whether output channels of the layer at `path` can be removed from an untraced network, tried on every third: if the first layer of
-    those that lose outputs is this one, and the network then computes what it does with them at zero."""
+    """Whether output channels of the layer at `path` can be removed from an untraced network, tried on every third: if it computes before
+    all others that lose outputs with it, and the network then computes what it does with them at zero."""
     try:
         removed, masked = copy.deepcopy(network), copy.deepcopy(network)
         channels = list(range(0, network.get_submodule(path).out_channels, 3))
-        if _remove(removed, path, channels, images[:1])[0] != path:
+        lost = _remove(removed, path, channels, images[:1])
+        if next(node.target for node in trace(network).graph.nodes if node.target in lost) != path:
             return False
         _silence(masked, path, channels, images[:1])
         with torch.no_grad():
             found, expected = removed.eval()(images), masked.eval()(images)
     except Exception:  # whatever a removal that does not fit breaks, here or in the network
         return False
-    return torch.allclose(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+    same = found.shape == expected.shape  # as it is not where the logits' own channels went
+    return same and torch.allclose(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
 
 @torch.no_grad()

@@ -11,10 +11,12 @@ from torch import nn
 from evaluators.given_network import given_network
 from evaluators.model import ModelError
 from evaluators.training.raw import DataError
+from spaces import zoo
 from spaces.block import CONV, DENSE, DEPTHWISE, POINTWISE
 from spaces.build import build
 from spaces.candidate import Candidate
-from spaces.compress import remove_channels
+from spaces.compress import prepare, remove_channels
+from spaces.freeze import freeze
 from spaces.gene import SpaceError, parse
 from spaces.given import copy_from, copy_to, file_of, given, module
 from spaces.site import Calibration
@@ -48,6 +50,22 @@ class Residual(nn.Module):
         x = F.relu(y + F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 3, 3)))
         x = F.avg_pool2d(x, x.size()[3])
         return self.linear(x.view(x.size(0), -1))
+
+
+class Trunk(nn.Module):
+    """Two blocks that add to one trunk."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.first, self.second = (nn.Conv2d(inputs, 6, 3, 1, 1) for inputs in (3, 6, 6))
+        self.inside, self.norm, self.last = nn.Conv2d(6, 9, 1), nn.BatchNorm2d(6), nn.Linear(6, 5)
+        self.back = nn.Conv2d(9, 6, 1)
+
+    def forward(self, x):
+        x = self.norm(self.stem(x))
+        x = F.relu(x + self.first(x))
+        x = F.relu(x + self.back(F.relu(self.inside(x)))) + self.second(x)
+        return self.last(x.mean((2, 3)))
 
 
 class Mixed(nn.Module):
@@ -85,6 +103,10 @@ def residual() -> nn.Module:
 
 def mixed() -> nn.Module:
     return made(Mixed)
+
+
+def trunk() -> nn.Module:
+    return made(Trunk)
 
 
 def untrained() -> nn.Module:
@@ -178,6 +200,23 @@ def test_outputs_can_go_where_nothing_else_asks_for_them_or_where_the_layer_is_t
     roles = given(read(":residual")).roles
     assert {path for path, role in roles.items() if role.removable} == {"conv3"}  # the others' channels are picked among zeros
     assert {path for path, role in given(read(":mixed")).roles.items() if role.removable} == {"reduce", "left", "right"}
+    assert {path for path, role in given(read(":trunk")).roles.items() if role.removable} == {"stem", "inside"}
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_published_networks_can_be_compressed_wherever_they_say_so(name):
+    shape = (3, 32, 32)
+    network = given_network(SimpleNamespace(source=f"{name}@32", weights=""), shape, 10)
+    roles, x = given(network).roles, torch.randn(4, *shape)
+    layers = [layer for layer in zoo.network(name, 32, 10).modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    assert len(roles) == len(layers) and any(role.removable for role in roles.values())
+    chains = " ".join(f"{path}={'l1_filters-keep0.5+' if role.removable else ''}int8" for path, role in roles.items())
+    candidate = Candidate.parse(f"given-network_{network}:10/1 [{chains}]")
+    whole = build(candidate, shape)
+    weights = sum(parameter.numel() for parameter in whole.parameters())
+    frozen = freeze(prepare(whole, candidate.chains, Calibration.unlabelled(x), lambda graph: settled(graph, x)))
+    stored = sum(tensor.numel() for tensor in frozen.state_dict().values())
+    assert frozen(x).shape == (4, 10) and bool(torch.isfinite(frozen(x)).all()) and stored < weights
 
 
 def test_what_is_removed_is_what_would_be_zero():
