@@ -35,7 +35,8 @@ def given_network(settings, shape: tuple[int, int, int], classes: int) -> str:
     made.load_state_dict(tensors)
     images = torch.randn(8, *shape, generator=torch.Generator().manual_seed(0))
     _check(model, network, made.eval(), images, classes)
-    roles = {step.name: Role(kind, kind in (CONV, POINTWISE) and removable(made, step.name, images)) for step in steps if (kind := _kind(step))}
+    kinds = {step.name: kind for step in steps if (kind := _kind(step))}
+    roles = {path: Role(kind, kind in (CONV, POINTWISE) and removable(made, path, images)) for path, kind in kinds.items()}
     return keep(Given(steps, roles, shape, classes), made.state_dict())
 
 
@@ -44,8 +45,8 @@ def _check(model: str, network: nn.Module, made: nn.Module, images: torch.Tensor
     """ModelError unless the steps compute what the network does, for so many classes."""
     found = made(images)
     if found.shape != (len(images), classes):
-        raise ModelError(f"model.source = {model!r} gives {tuple(found.shape[1:])} numbers an image, and the data has {classes} classes; give"
-                         " a network for these")
+        raise ModelError(f"model.source = {model!r} gives {tuple(found.shape[1:])} numbers an image, and the data has {classes} classes;"
+                         " give a network for these")
     expected = network(images[:BATCH])
     if not torch.allclose(found[:BATCH], expected, rtol=CLOSE, atol=CLOSE * float(expected.abs().max())):
         raise ModelError(f"model.source = {model!r} gives other numbers than its operations one by one; is an image's result its own?")
@@ -308,6 +309,7 @@ READERS: dict[str, Callable[[_Reader, fx.Node], str | None]] = {
     "hardtanh": _clamp, "clamp": _clamp, "hardswish": _plain("Hardswish"), "hardsigmoid": _plain("Hardsigmoid"), "silu": _plain("SiLU"),
     "sigmoid": _plain("Sigmoid"), "max_pool2d": _max_pool, "avg_pool2d": _avg_pool, "adaptive_avg_pool2d": _adaptive_pool, "mean": _mean,
     "view": _shape, "reshape": _shape, "flatten": _shape, "squeeze": _shape, "add": _two("add"), "mul": _two("mul"), "cat": _cat,
-    "dropout": _dropout("Dropout"), "feature_dropout": _dropout("Dropout2d"), "slice": _slice, "constant_pad_nd": _pad, "pad": _pad, "alias": _same,
+    "dropout": _dropout("Dropout"), "feature_dropout": _dropout("Dropout2d"), "slice": _slice, "constant_pad_nd": _pad, "pad": _pad,
+    "alias": _same,
     "detach": _same, "contiguous": _same, "clone": _same,
 }

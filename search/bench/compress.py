@@ -1,7 +1,8 @@
 """ResNet-20 as a user brings it, through `netwright compress` for an hour: is the front better than uniform settings, and how much smaller
 and faster is it than the network itself, at what accuracy?
 
-Afterwards the network uncompressed and each uniform setting get the training of the study's last rung. Where a uniform setting is nowhere worse than a member of the front in the study's objectives, and somewhere better, it says so.
+Afterwards the network uncompressed and each uniform setting get the training of the study's last rung. Where
+a uniform setting is nowhere worse than a member of the front in the study's objectives, and somewhere better, it says so.
 
 CIFAR-10 from cifar10.zip and the weights from models/resnet_cifar in `$NETWRIGHT_DATA` (default: ../shared/data). What is done is kept in
 runs/bench_compress.
